@@ -1,0 +1,43 @@
+"""Checkpoints: safetensors files whose metadata says which codec they belong to. Nothing is ever unpickled."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from framevault.codecs.errors import CheckpointError
+
+CODEC_KEY = "framevault_codec"
+"""Metadata entry with the codec's name."""
+
+CONFIG_KEY = "framevault_config"
+"""Metadata entry with the codec's configuration as JSON."""
+
+
+def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], *, codec: str, config: Mapping[str, object]) -> None:
+    """Write a checkpoint; the same tensors give the same bytes."""
+    metadata = {CODEC_KEY: codec, CONFIG_KEY: json.dumps(dict(config), sort_keys=True)}
+    save_file({name: tensor.contiguous() for name, tensor in sorted(tensors.items())}, path, metadata)
+
+
+def load_checkpoint(path: Path, *, codec: str) -> tuple[dict[str, Tensor], dict[str, object]]:
+    """Read a checkpoint's tensors, on the CPU, and its configuration.
+
+    Raises:
+        CheckpointError: The file is missing, no safetensors file, or another codec's.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} can't be read as a safetensors checkpoint: {error}") from error
+    if metadata.get(CODEC_KEY) != codec:
+        raise CheckpointError(f"{path} must be a checkpoint of codec {codec!r}, got {metadata.get(CODEC_KEY)!r}")
+    config = json.loads(metadata.get(CONFIG_KEY, "{}"))
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path}: {CONFIG_KEY} must be a JSON object, got {type(config).__name__}")
+    return tensors, config

@@ -1,0 +1,1 @@
+"""Raw: the frames themselves, lossless; for tests and as the upper bound."""

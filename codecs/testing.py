@@ -1,0 +1,137 @@
+"""What every codec must do: tests to subclass, one class a codec."""
+
+import pickle
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from framevault.codecs.base import Codec
+from framevault.codecs.errors import BitstreamError, CodecError
+from framevault.codecs.registry import load_codec
+from framevault.codecs.spec import CodecSpec, codec_fingerprint
+
+ODD_SIZES = [(1, 1), (17, 33), (16, 200), (65, 64)]
+"""Height and width of frames that fit no stride."""
+
+
+def smooth_frames(num_frames: int, height: int, width: int) -> Tensor:
+    """Make frames with some structure, uint8 [N, 3, H, W]: waves that move to the right."""
+    y = torch.arange(height)[:, None] / 9
+    x = torch.arange(width)[None, :] / 7
+    planes = [torch.sin(x + y * k + n / 3) for n in range(num_frames) for k in (0, 1, 2)]
+    return (torch.stack(planes) * 100 + 128).byte().reshape(num_frames, 3, height, width)
+
+
+class CodecTests:
+    """Subclass it, set `spec`, and the codec is held to the protocol."""
+
+    spec: CodecSpec
+    """The codec under test."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def codec(cls) -> Codec:
+        """The codec, loaded once a class."""
+        return load_codec(cls.spec)
+
+    def expected_shape(self, num_frames: int, height: int, width: int) -> tuple[int, ...]:
+        """Say what decoding must give."""
+        if self.spec.row.decodes_to == "frames":
+            return (num_frames, 3, height, width)
+        return (num_frames, 24, -(-height // 4), -(-width // 4))
+
+    @pytest.mark.parametrize(("height", "width"), ODD_SIZES)
+    def test_decode_gives_the_declared_shape_at_odd_sizes(self, codec: Codec, height: int, width: int) -> None:
+        """Sizes that fit no stride come back whole."""
+        frames = smooth_frames(2, height, width)
+
+        streams = codec.encoder(height=height, width=width).encode(frames)
+        decoded = codec.decoder(height=height, width=width).decode(streams)
+
+        assert tuple(decoded.shape) == self.expected_shape(2, height, width)
+
+    def test_the_same_frames_give_the_same_streams(self, codec: Codec) -> None:
+        """Encoding is deterministic on one machine."""
+        frames = smooth_frames(3, 48, 80)
+
+        first = codec.encoder(height=48, width=80).encode(frames)
+        second = codec.encoder(height=48, width=80).encode(frames.clone())
+
+        assert first == second
+
+    def test_streams_decode_alike_alone_and_together(self, codec: Codec) -> None:
+        """How streams are cut into calls changes the result in the last decimals at most."""
+        streams = codec.encoder(height=48, width=80).encode(smooth_frames(3, 48, 80))
+
+        together = codec.decoder(height=48, width=80).decode(streams)
+        decoder = codec.decoder(height=48, width=80)
+        alone = torch.cat([decoder.decode([stream]) for stream in streams])
+
+        # Synthesis is float: convolutions may sum in another order for another batch size.
+        torch.testing.assert_close(together.float(), alone.float(), rtol=1e-4, atol=1e-4)
+
+    def test_no_frames_give_no_streams(self, codec: Codec) -> None:
+        """An empty call is allowed on both sides."""
+        frames = torch.zeros((0, 3, 8, 8), dtype=torch.uint8)
+
+        assert codec.encoder(height=8, width=8).encode(frames) == []
+        assert codec.decoder(height=8, width=8).decode([]).shape[0] == 0
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda: torch.zeros((1, 3, 8, 9), dtype=torch.uint8),
+            lambda: torch.zeros((1, 3, 8, 8)),
+            lambda: torch.zeros((3, 8, 8), dtype=torch.uint8),
+        ],
+    )
+    def test_wrong_frames_are_refused(self, codec: Codec, make: Callable[[], Tensor]) -> None:
+        """Another size, type or rank is an error that says what was expected."""
+        with pytest.raises(CodecError, match=r"frames must be uint8 \[N, 3, 8, 8\]"):
+            codec.encoder(height=8, width=8).encode(make())
+
+    @pytest.mark.parametrize("size", [(0, 8), (8, 0), (8, 65536), (2**31, 8)])
+    def test_impossible_sizes_are_refused(self, codec: Codec, size: tuple[int, int]) -> None:
+        """A size that no frame has is refused before anything is allocated."""
+        with pytest.raises(CodecError, match="1 to 65535 pixels"):
+            codec.decoder(height=size[0], width=size[1])
+
+    @pytest.mark.parametrize("damage", [b"", b"\x00", b"\xff" * 7])
+    def test_a_stream_that_is_no_stream_is_named(self, codec: Codec, damage: bytes) -> None:
+        """The error says which stream of the call it is."""
+        good = codec.encoder(height=16, width=16).encode(smooth_frames(1, 16, 16))[0]
+
+        with pytest.raises(BitstreamError, match="stream 1 of the call"):
+            codec.decoder(height=16, width=16).decode([good, damage])
+
+    def test_damaged_streams_end_in_an_error_or_a_frame(self, codec: Codec) -> None:
+        """Flipped, cut and repeated bytes never hang, crash or change the shape."""
+        stream = codec.encoder(height=48, width=80).encode(smooth_frames(1, 48, 80))[0]
+        generator = torch.Generator().manual_seed(1)
+        decoder = codec.decoder(height=48, width=80)
+        outcomes = set()
+
+        for _ in range(60):
+            damaged = bytearray(stream)
+            position = int(torch.randint(len(damaged), (1,), generator=generator))
+            damaged[position] ^= 1 << int(torch.randint(8, (1,), generator=generator))
+            for candidate in (bytes(damaged), stream[:position], stream + stream[:position]):
+                try:
+                    outcomes.add(tuple(decoder.decode([candidate]).shape))
+                except BitstreamError:
+                    outcomes.add(())
+
+        assert outcomes <= {(), self.expected_shape(1, 48, 80)}
+
+    def test_the_spec_pickles(self) -> None:
+        """It is what crosses processes."""
+        assert pickle.loads(pickle.dumps(self.spec)) == self.spec  # noqa: S301  # our own bytes
+
+    def test_the_fingerprint_is_a_sha256_that_ignores_the_device(self) -> None:
+        """A GPU's streams decode on a CPU: same fingerprint."""
+        elsewhere = CodecSpec(name=self.spec.name, quality=self.spec.quality, weights=self.spec.weights, device="cuda")
+
+        assert codec_fingerprint(elsewhere) == codec_fingerprint(self.spec)
+        assert len(bytes.fromhex(codec_fingerprint(self.spec))) == 32

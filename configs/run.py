@@ -1,0 +1,118 @@
+"""What a job is told: one frozen model a job, filled from a YAML file and the command line.
+
+A key that no model knows is an error, and no value is bent into another type: `quality: "4"` is refused. Components
+never see these models; the job modules hand them plain arguments.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from framevault.codecs.spec import CODECS, DEFAULT_QUALITY, HIGHEST_QUALITY, LOWEST_QUALITY
+
+ExecutorName = Literal["local", "ray"]
+"""Who runs the tasks: this process, or the actors of a Ray cluster."""
+
+MODEL_CONFIG = ConfigDict(
+    frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True, use_attribute_docstrings=True
+)
+"""Shared by all models below: values don't change, unknown keys and other types are errors."""
+
+
+def _check_codec(name: str) -> str:
+    if name not in CODECS:
+        raise ValueError(f"should be one of {', '.join(sorted(CODECS))}")
+    return name
+
+
+class DecodeSettings(BaseModel):
+    """What decoding one source may use; more than that, and the source goes to quarantine.
+
+    Stands apart from the worker's own `DecodeLimits`, since configs know no worker; a test keeps the two alike.
+    """
+
+    model_config = MODEL_CONFIG
+
+    max_pixels: int = Field(default=8192 * 8192, ge=1)
+    """Pixels of one frame; checked before a frame is decoded."""
+    max_streams: int = Field(default=64, ge=1)
+    """Streams of one container."""
+    max_frames: int = Field(default=20_000_000, ge=1)
+    """Frames of one source."""
+    wall_s: float = Field(default=120.0, gt=0)
+    """Seconds to wait for a sign of life of the decoding process."""
+    start_s: float = Field(default=60.0, gt=0)
+    """Seconds that the decoding process may take to start."""
+    cpu_s_start: float = Field(default=60.0, gt=0)
+    """CPU seconds granted to each request."""
+    cpu_s_per_frame: float = Field(default=2.0, gt=0)
+    """CPU seconds granted for each packet of a segment besides."""
+    cpu_s_per_megabyte: float = Field(default=0.2, gt=0)
+    """CPU seconds granted for each megabyte of a source that is probed."""
+    memory_bytes: int = Field(default=4 << 30, ge=1 << 28)
+    """Address space of the decoding process."""
+
+
+class ExecutionSettings(BaseModel):
+    """The keys of every job that an executor runs. Holds values only."""
+
+    model_config = MODEL_CONFIG
+
+    vault: str = Field(min_length=1)
+    """A folder or fsspec URL."""
+    executor: ExecutorName = "local"
+    """Who runs the tasks."""
+    ray_address: str | None = Field(default=None, min_length=1)
+    """The cluster's address; None starts one on this machine. For the ray executor only."""
+    workers: int | None = Field(default=None, ge=1)
+    """Workers at a time; None decides from the CPUs or GPUs that there are."""
+    threads_per_worker: int = Field(default=1, ge=1)
+    """Threads of torch and OpenMP in each worker."""
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    """`auto` takes a GPU where there is one; `cpu`, `cuda` and `cuda:1` are taken at their word."""
+    gpus_per_worker: float = Field(default=1.0, gt=0, le=1)
+    """Share of one GPU for each worker of the ray executor; ignored where a worker computes on the CPU."""
+    batch_size: int = Field(default=8, ge=1)
+    """Frames that go through the networks together."""
+    max_attempts: int = Field(default=3, ge=1)
+    """Tries of a task whose worker is killed, before it goes to quarantine."""
+    same_bug_videos: int = Field(default=3, ge=1)
+    """The job stops when the same bug shows on this many videos."""
+
+    @model_validator(mode="after")
+    def _check_ray_address(self) -> Self:
+        if self.ray_address is not None and self.executor != "ray":
+            raise ValueError("ray_address is for executor: ray")
+        return self
+
+
+class CompressJob(ExecutionSettings):
+    """Settings of `framevault compress` and `framevault plan`."""
+
+    inputs: Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
+    """Videos, folders, globs and fsspec URLs."""
+    codec: Annotated[str, AfterValidator(_check_codec)] = "dicm"
+    """A name of the codecs' table."""
+    quality: int = Field(default=DEFAULT_QUALITY, ge=LOWEST_QUALITY, le=HIGHEST_QUALITY)
+    """1 is fewest bytes, 8 most."""
+    fps: float | None = Field(default=None, gt=0)
+    """Frames a second to keep; None keeps all."""
+    segment_frames: int = Field(default=128, ge=1)
+    """Frames that a segment should have; cuts fall on keyframes only."""
+    retry_failed: bool = False
+    """Whether to try again what lies in quarantine."""
+    limits: DecodeSettings = DecodeSettings()
+    """What decoding one source may use."""
+
+
+class DetectJob(ExecutionSettings):
+    """Settings of `framevault detect`."""
+
+    where: str | None = Field(default=None, min_length=1)
+    """SQL condition on the columns of `frames`; None takes all frames."""
+    score: float = Field(default=0.3, ge=0, le=1)
+    """Lowest score that is reported."""
+    detector: str = Field(default="mobilenet_v2", min_length=1)
+    """A name of the detectors' table."""

@@ -1,0 +1,1 @@
+"""One job a module: what each command of the command line does."""

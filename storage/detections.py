@@ -1,0 +1,226 @@
+"""Objects found in stored segments: one part a segment and detector, and manifests that make them visible.
+
+A detection run commits one manifest a video. Runs over parts of a video leave several; they count together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from framevault.storage.documents import FORMAT_VERSION, Fields, ref_members, seal, unseal
+from framevault.storage.errors import AlreadyExistsError, DamagedError, NotFoundError
+from framevault.storage.schema import DETECTIONS_SCHEMA, detections_to_parquet, read_detections
+from framevault.storage.store import ObjectRef, Store
+
+DETECTIONS_FORMAT = "framevault detections"
+"""What a detection manifest says about itself."""
+
+DETECTIONS_MANIFEST_KEY = re.compile(r"manifests/([0-9a-f]{32})/detections/([0-9a-f]{16})/([0-9a-f]{16})\.json")
+"""Key of a detection manifest: video_id, detector_fp, digest of its content."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectionPart:
+    """What one detector found in one segment."""
+
+    segment_id: str
+    """The segment that was looked through."""
+    part: ObjectRef
+    """Its detections part."""
+    num_frames: int
+    """Frames that were looked through."""
+    num_detections: int
+    """Rows of the part."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectionManifest:
+    """What one detector found in a video."""
+
+    detector_fp: str
+    """Over the detector and the codec whose features it read, 16 hex digits."""
+    detector: str
+    """Name of the detector."""
+    video_id: str
+    """32 hex digits."""
+    run_fp: str
+    """Of the compression that was looked through, 16 hex digits."""
+    score_floor: float
+    """Objects with a lower score were not stored."""
+    parts: tuple[DetectionPart, ...]
+    """One a segment; by segment id once committed."""
+
+    @property
+    def key(self) -> str:
+        """Its key in the store."""
+        digest = hashlib.sha256(self.to_document()).hexdigest()[:16]
+        return f"manifests/{self.video_id}/detections/{self.detector_fp}/{digest}.json"
+
+    def to_document(self) -> bytes:
+        """Return it as it is stored."""
+        parts = sorted(self.parts, key=lambda part: part.segment_id)
+        return seal(
+            {
+                "format": DETECTIONS_FORMAT,
+                "version": FORMAT_VERSION,
+                "detector_fp": self.detector_fp,
+                "detector": self.detector,
+                "video_id": self.video_id,
+                "run_fp": self.run_fp,
+                "score_floor": self.score_floor,
+                "parts": [_part_members(part) for part in parts],
+            }
+        )
+
+
+def detections_key(detector_fp: str, segment_id: str) -> str:
+    """Return the key of a detections part."""
+    return f"detections/{detector_fp}/{segment_id}.parquet"
+
+
+def write_detections(
+    store: Store, detector_fp: str, segment_id: str, table: pa.Table, *, num_frames: int
+) -> DetectionPart:
+    """Store what was found in a segment, or take what another run found with the same detector as it is.
+
+    Args:
+        store: The vault.
+        detector_fp: Over the detector and the codec.
+        segment_id: The segment that was looked through.
+        table: Rows of `DETECTIONS_SCHEMA`.
+        num_frames: Frames that were looked through.
+
+    Raises:
+        ValueError: The table has another schema, or rows of frames that the segment has not.
+        DamagedError: What lies under the key is damaged; names the key.
+        StoreUnavailableError: The store can't be read or written.
+    """
+    if table.schema != DETECTIONS_SCHEMA:
+        raise ValueError(f"detections must have the schema\n{DETECTIONS_SCHEMA}\ngot\n{table.schema}")
+    if not has_frames_below(table, num_frames):
+        raise ValueError(f"frame numbers of segment {segment_id} must be 0 to {num_frames - 1}")
+    key = detections_key(detector_fp, segment_id)
+    try:
+        ref = store.create(key, detections_to_parquet(table))
+    except AlreadyExistsError:
+        return _read_part(store, key, segment_id=segment_id, num_frames=num_frames)
+    return DetectionPart(segment_id=segment_id, part=ref, num_frames=num_frames, num_detections=table.num_rows)
+
+
+def recover_detections(store: Store, detector_fp: str, segment_id: str, *, num_frames: int) -> DetectionPart | None:
+    """Return what is stored of a segment's detections, whether or not a manifest names it; None if nothing is.
+
+    Raises:
+        DamagedError: What lies under the key is damaged; names the key.
+        StoreUnavailableError: The store can't be read.
+    """
+    try:
+        key = detections_key(detector_fp, segment_id)
+        return _read_part(store, key, segment_id=segment_id, num_frames=num_frames)
+    except NotFoundError:
+        return None
+
+
+def commit_detections(store: Store, manifest: DetectionManifest) -> str:
+    """Make detections visible, together with those that are visible already; the same manifest again changes nothing.
+
+    Returns:
+        The key of the manifest.
+
+    Raises:
+        StoreUnavailableError: The store can't be written.
+    """
+    try:
+        return store.create(manifest.key, manifest.to_document()).key
+    except AlreadyExistsError:
+        return manifest.key
+
+
+def load_detection_manifests(store: Store) -> list[DetectionManifest]:
+    """Return all detections that are visible: one manifest a detector, video and run, with the parts of all of theirs.
+
+    Raises:
+        DamagedError: A manifest is damaged; names the key.
+        StoreUnavailableError: The store can't be read.
+    """
+    keys = [key for key in store.list("manifests") if DETECTIONS_MANIFEST_KEY.fullmatch(key)]
+    merged: dict[tuple[str, str, str], DetectionManifest] = {}
+    for manifest in store.map(lambda key: read_detection_manifest(store, key), keys):
+        group = (manifest.detector_fp, manifest.video_id, manifest.run_fp)
+        merged[group] = _merge(merged[group], manifest) if group in merged else manifest
+    return list(merged.values())
+
+
+def read_detection_manifest(store: Store, key: str) -> DetectionManifest:
+    """Read one manifest.
+
+    Raises:
+        DamagedError: It is damaged, or not what its key says.
+        StoreUnavailableError: The store can't be read.
+    """
+    members = unseal(f"{store.url}: {key}", store.read(key))
+    members.check_kind(DETECTIONS_FORMAT)
+    manifest = DetectionManifest(
+        detector_fp=members.hexadecimal("detector_fp", length=16),
+        detector=members.text("detector"),
+        video_id=members.hexadecimal("video_id", length=32),
+        run_fp=members.hexadecimal("run_fp", length=16),
+        score_floor=members.number("score_floor"),
+        parts=tuple(_read_part_members(item) for item in members.items("parts")),
+    )
+    if manifest.key != key:
+        raise DamagedError(f"{members.key}: holds the manifest of {manifest.key}")
+    return manifest
+
+
+def has_frames_below(table: pa.Table, num_frames: int) -> bool:
+    """Say whether all rows are of frames of a segment with so many."""
+    if table.num_rows == 0:
+        return True
+    extremes = pc.min_max(table["frame_number"]).as_py()
+    return bool(0 <= extremes["min"] <= extremes["max"] < num_frames)
+
+
+def _merge(first: DetectionManifest, second: DetectionManifest) -> DetectionManifest:
+    parts = {part.segment_id: part for part in (*first.parts, *second.parts)}
+    return DetectionManifest(
+        detector_fp=first.detector_fp,
+        detector=first.detector,
+        video_id=first.video_id,
+        run_fp=first.run_fp,
+        score_floor=max(first.score_floor, second.score_floor),
+        parts=tuple(parts[segment_id] for segment_id in sorted(parts)),
+    )
+
+
+def _read_part(store: Store, key: str, *, segment_id: str, num_frames: int) -> DetectionPart:
+    payload = store.read(key)
+    table = read_detections(f"{store.url}: {key}", payload)
+    if not has_frames_below(table, num_frames):
+        raise DamagedError(f"{store.url}: {key} has rows of frames that segment {segment_id} has not")
+    return DetectionPart(
+        segment_id=segment_id, part=ObjectRef.of(key, payload), num_frames=num_frames, num_detections=table.num_rows
+    )
+
+
+def _part_members(part: DetectionPart) -> dict[str, object]:
+    return {
+        "segment_id": part.segment_id,
+        "part": ref_members(part.part),
+        "num_frames": part.num_frames,
+        "num_detections": part.num_detections,
+    }
+
+
+def _read_part_members(members: Fields) -> DetectionPart:
+    return DetectionPart(
+        segment_id=members.hexadecimal("segment_id", length=32),
+        part=members.object_ref("part"),
+        num_frames=members.integer("num_frames"),
+        num_detections=members.integer("num_detections"),
+    )

@@ -1,0 +1,99 @@
+"""The dicm codec with its shipped checkpoint."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from skimage.data import astronaut
+from torch import Tensor
+
+from framevault.codecs.checkpoint import save_checkpoint
+from framevault.codecs.dicm import codec as codec_module
+from framevault.codecs.dicm.codec import DicmCodec, load_dicm
+from framevault.codecs.errors import CheckpointError
+from framevault.codecs.spec import CodecSpec
+from framevault.codecs.testing import CodecTests
+
+SHIPPED = Path(codec_module.__file__).parent / "checkpoints" / "mobilenet_v2.safetensors"
+
+
+class TestDicmCodec(CodecTests):
+    """The protocol's tests."""
+
+    spec = CodecSpec(name="dicm", quality=5)
+
+
+@pytest.fixture(scope="module")
+def portrait() -> Tensor:
+    """A real picture, uint8 [1, 3, 256, 256]."""
+    picture_hwc = np.ascontiguousarray(astronaut()[::2, ::2])  # type: ignore[no-untyped-call]  # scikit-image has no types
+    return torch.from_numpy(picture_hwc).permute(2, 0, 1)[None].contiguous()
+
+
+def codec_at(quality: int) -> DicmCodec:
+    return load_dicm(CodecSpec(name="dicm", quality=quality))
+
+
+def test_more_quality_takes_more_bytes_and_gives_closer_features(portrait: Tensor) -> None:
+    """On a real picture, over the whole range; relative error is squared error over variance."""
+    sizes: list[int] = []
+    errors: list[float] = []
+
+    for quality in (1, 4, 8):
+        codec = codec_at(quality)
+        streams = codec.encoder(height=256, width=256).encode(portrait)
+        decoded = codec.decoder(height=256, width=256).decode(streams)
+        target = codec.head_features(portrait)
+        sizes.append(len(streams[0]))
+        errors.append(float((decoded - target).square().mean() / target.var()))
+
+    assert sizes == sorted(sizes)
+    assert sizes[-1] > 3 * sizes[0]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[0] < 0.9
+    assert errors[-1] < 0.4
+
+
+def test_decoded_symbols_are_the_encoded_ones(portrait: Tensor) -> None:
+    """The stream carries every symbol, whatever batch it was encoded in."""
+    codec = codec_at(6)
+    frames = torch.cat([portrait, portrait.flip(3)])
+    z, residual, _ = codec.symbols(frames)
+    streams = codec.encoder(height=256, width=256).encode(frames)
+
+    for n, stream in enumerate(streams):
+        decoded_z, decoded_residual = codec.coder.decode(
+            stream,
+            (z.shape[1], z.shape[2], z.shape[3]),
+            lambda z_chw: codec.entropy_parameters(torch.from_numpy(z_chw)[None], 16, 16)[0][0].numpy(),
+        )
+        np.testing.assert_array_equal(decoded_z, z[n].numpy())
+        np.testing.assert_array_equal(decoded_residual, residual[n].numpy())
+
+
+def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
+    """A checkpoint of an older or broken make is refused."""
+    tensors = load_file(SHIPPED)
+    del tensors["networks.g_a.0.weight"]
+    save_checkpoint(tmp_path / "broken.safetensors", tensors, codec="dicm", config={})
+
+    with pytest.raises(CheckpointError, match=r"broken\.safetensors does not fit .*g_a\.0\.weight"):
+        load_dicm(CodecSpec(name="dicm", weights=str(tmp_path / "broken.safetensors")))
+
+
+def test_another_codecs_checkpoint_is_refused(tmp_path: Path) -> None:
+    """The error says whose it is."""
+    save_checkpoint(tmp_path / "hsc.safetensors", load_file(SHIPPED), codec="hsc", config={})
+
+    with pytest.raises(CheckpointError, match="must be a checkpoint of codec 'dicm', got 'hsc'"):
+        load_dicm(CodecSpec(name="dicm", weights=str(tmp_path / "hsc.safetensors")))
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    """A pickle, for example, is never opened as one."""
+    (tmp_path / "weights.pth").write_bytes(b"\x80\x04cos\nsystem\n")
+
+    with pytest.raises(CheckpointError, match=r"weights\.pth can't be read as a safetensors checkpoint"):
+        load_dicm(CodecSpec(name="dicm", weights=str(tmp_path / "weights.pth")))

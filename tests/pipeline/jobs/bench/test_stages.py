@@ -1,0 +1,123 @@
+"""Tests of `framevault bench stages`: that everything is measured, on the frames that it says. Not how fast it is."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from framevault.pipeline.executors.base import count_cpus
+from framevault.pipeline.jobs.bench.stages import JobSpeeds, StagesReport, measure_stages
+from framevault.pipeline.jobs.bench.timing import WARM_UP, Speed, Stopwatch
+from tests.media import VideoSpec, make_pictures, make_video
+from tests.pipeline.command_line import run_command
+
+NUM_FRAMES = 10
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_video(tmp_path_factory.mktemp("clips") / "clip.mp4", VideoSpec(num_frames=16, b_frames=2))
+
+
+@pytest.fixture(scope="module")
+def report(clip: Path) -> StagesReport:
+    return measure_stages(str(clip), codec="dicm", quality=5, num_frames=NUM_FRAMES, repeats=1)
+
+
+def speed(stage: str, fps: float) -> Speed:
+    return Speed(stage=stage, num_workers=1, median_fps=fps, best_fps=fps)
+
+
+def test_every_stage_of_both_jobs_is_measured(report: StagesReport) -> None:
+    compress, detect = report.jobs
+
+    assert [stage.stage for stage in compress.stages] == [
+        "decode",
+        "encode",
+        "encode: colour",
+        "encode: networks",
+        "encode: entropy coding",
+        "write",
+    ]
+    assert [stage.stage for stage in detect.stages] == [
+        "read",
+        "decode",
+        "decode: entropy coding",
+        "decode: hyper-synthesis",
+        "decode: synthesis",
+        "detect",
+        "write",
+    ]
+    for job in report.jobs:
+        assert all(0 < stage.median_fps <= stage.best_fps for stage in (*job.stages, job.end_to_end))
+
+
+def test_the_workers_are_those_of_the_job(report: StagesReport) -> None:
+    compress, _ = report.jobs
+    decode, encode, *_ = compress.stages
+
+    assert encode.num_workers == compress.end_to_end.num_workers == count_cpus()
+    assert decode.num_workers == count_cpus() + 1
+
+
+def test_frames_are_copied_until_all_threads_have_an_equal_share(report: StagesReport) -> None:
+    num_copies, rest = divmod(report.num_frames, NUM_FRAMES)
+
+    assert rest == 0
+    assert num_copies % count_cpus() == 0
+    assert num_copies % (count_cpus() + 1) == 0
+
+
+def test_start_up_is_reported_apart(report: StagesReport) -> None:
+    assert all(seconds > 0 for _, seconds in report.start_up_s)
+    assert len(report.start_up_s) == 4
+
+
+def test_stages_that_take_turns_are_slower_than_the_slowest() -> None:
+    stages = (speed("decode", 200), speed("encode", 50), speed("encode: networks", 60), speed("write", 200))
+
+    job = JobSpeeds(job="compress", end_to_end=speed("end to end", 40), stages=stages)
+
+    assert job.slowest.stage == "encode"
+    assert job.shared_fps == pytest.approx(1 / (1 / 200 + 1 / 50 + 1 / 200))
+
+
+def test_each_thread_warms_up_and_each_repeat_does_all_items() -> None:
+    done: list[tuple[str, int]] = []
+
+    measured = Stopwatch(num_frames=6, repeats=2).time_threads(
+        "stage", lambda item, repeat: done.append((item, repeat)), ["a", "b"], num_workers=3
+    )
+
+    assert done[:3] == [("a", WARM_UP)] * 3
+    assert sorted(done[3:]) == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
+    assert measured.num_workers == 3
+
+
+def test_the_raw_codec_is_measured_too(clip: Path) -> None:
+    ended = run_command("bench", "stages", clip, "--codec", "raw", "--frames", "4", "--format", "json")
+
+    assert ended.code == 0, ended.stderr
+    rows = [json.loads(line) for line in ended.stdout.splitlines()]
+    stages = [(row["job"], row["stage"]) for row in rows if "stage" in row]
+    assert ("compress", "encode") in stages
+    assert ("detect", "end to end") in stages
+    ratios = [row for row in rows if "ratio" in row]
+    assert [row["job"] for row in ratios] == ["compress", "detect"]
+    assert all(row["ratio"] > 0 for row in ratios)
+
+
+def test_wrong_arguments_are_named(tmp_path: Path, clip: Path) -> None:
+    mixed = make_pictures(tmp_path / "mixed", sizes=[(40, 30), (30, 40)])
+    (tmp_path / "letter.mp4").write_text("Dear archive,\n" * 50)
+    cases = [
+        ((tmp_path / "none.mp4",), "none.mp4: no such file or folder"),
+        ((tmp_path / "letter.mp4",), "letter.mp4"),
+        ((mixed,), "frames of several sizes"),
+        ((clip, "--codec", "h264"), "h264"),
+        ((clip, "--quality", "9"), "--quality"),
+    ]
+
+    for arguments, message in cases:
+        ended = run_command("bench", "stages", *arguments)
+        assert (ended.code, message in ended.stderr) == (2, True), (arguments, ended)

@@ -1,0 +1,67 @@
+"""What a detector is: features of frames in, boxes with labels and scores out.
+
+Letters in shapes: N frames, C channels, h and w positions at stride 4, K objects.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SCORE_FLOOR = 0.05
+"""Objects of a lower score are not worth storing."""
+
+
+class DetectorError(ValueError):
+    """A detector can't be loaded, or was given something else than features."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Detections:
+    """The objects of one frame, best first."""
+
+    boxes_xyxy: NDArray[np.float32]
+    """[K, 4]: x_min, y_min, x_max, y_max in pixels, inside the frame."""
+    scores: NDArray[np.float32]
+    """[K], 0..1, falling."""
+    labels: NDArray[np.int64]
+    """[K]: numbers of labels, as the detector's `labels` counts them."""
+
+
+class Detector(Protocol):
+    """Finds objects in features; deterministic on one machine, and thread-safe."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the registry."""
+        ...
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What it can find; a detection's label is a position in this."""
+        ...
+
+    def __call__(
+        self, features_nchw: Tensor, *, height: int, width: int, score_floor: float = SCORE_FLOOR
+    ) -> list[Detections]:
+        """Find the objects in frames of one size.
+
+        Args:
+            features_nchw: float32 [N, 24, ceil(height / 4), ceil(width / 4)], on any device.
+            height: Of the frames, in pixels.
+            width: Of the frames, in pixels.
+            score_floor: Objects of a lower score are left out.
+
+        Returns:
+            One entry a frame, in order.
+
+        Raises:
+            DetectorError: The features have another shape or type.
+        """
+        ...
