@@ -60,11 +60,12 @@ class SourceFile:
         self._stream.close()
 
     def has_changed(self) -> bool:
-        """Whether what lies under the source's URL now is not what was opened."""
-        try:
-            return self._read_token() != self.version_token
-        except OSError:
-            return True
+        """Whether what lies under the source's URL now is not what was opened.
+
+        Raises:
+            OSError: Nothing can be reached there, which may pass.
+        """
+        return self._read_token() != self.version_token
 
     def hash_content(self, on_progress: Callable[[], None]) -> str:
         """Gives the SHA-256 of all bytes, in hex, and rewinds; calls `on_progress` after each chunk."""

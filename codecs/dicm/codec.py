@@ -26,7 +26,7 @@ from framevault.codecs.checkpoint import load_checkpoint
 from framevault.codecs.dicm.backbone import HEAD_STRIDE, IMAGENET_MEAN, IMAGENET_STD
 from framevault.codecs.dicm.entropy import SYMBOL_LIMIT, EntropyCoder, FrequencyTables
 from framevault.codecs.dicm.hyper_synthesis import HYPER_LIMIT, MEAN_STEP, FixedPointHyperSynthesis
-from framevault.codecs.dicm.networks import LATENT_STRIDE, DicmConfig, DicmNetworks
+from framevault.codecs.dicm.networks import LATENT_STRIDE, DicmConfig, DicmNetworks, EncoderNetworks, encoder_dtype
 from framevault.codecs.errors import BitstreamError, CheckpointError, CodecError
 from framevault.codecs.spec import CodecSpec
 
@@ -54,7 +54,8 @@ def load_dicm(spec: CodecSpec) -> "DicmCodec":
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} does not fit the dicm codec: {error}") from error
     networks = networks.eval().requires_grad_(False).to(spec.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
-    return DicmCodec(spec, networks, fixed.to(spec.device), coder)
+    encoder_networks = EncoderNetworks(networks, encoder_dtype(torch.device(spec.device)))
+    return DicmCodec(spec, networks, encoder_networks, fixed.to(spec.device), coder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ class DicmCodec:
     """What it was loaded from."""
     networks: DicmNetworks
     """The float networks, on the spec's device."""
+    encoder_networks: EncoderNetworks
+    """Those of them that encoding runs, in the precision that is fastest there."""
     hyper_synthesis: FixedPointHyperSynthesis
     """h_s in integers."""
     coder: EntropyCoder
@@ -80,6 +83,7 @@ class DicmCodec:
         check_size(height=height, width=width)
         return DicmDecoder(self, height, width)
 
+    @torch.inference_mode()
     def head_features(self, frames_nchw: Tensor) -> Tensor:
         """Return what a perfect codec would decode to.
 
@@ -90,19 +94,16 @@ class DicmCodec:
             float32 [N, 24, ceil(H/4), ceil(W/4)]: the features that the encoder compresses.
         """
         height, width = frames_nchw.shape[2:]
-        features_nchw: Tensor = self._head(frames_nchw)
+        features_nchw: Tensor = self.networks.head(self._normalise_pixels(frames_nchw))
         return features_nchw[:, :, : -(-height // HEAD_STRIDE), : -(-width // HEAD_STRIDE)]
 
-    @torch.inference_mode()
-    def _head(self, frames_nchw: Tensor) -> Tensor:
-        """Normalise, pad to the latent's stride and run the head."""
+    def _normalise_pixels(self, frames_nchw: Tensor) -> Tensor:
+        """Return ImageNet-normalised RGB, float32 on the device, padded to the latent's stride."""
         device = torch.device(self.spec.device)
         mean = torch.tensor(IMAGENET_MEAN, device=device)[:, None, None]
         std = torch.tensor(IMAGENET_STD, device=device)[:, None, None]
         rgb_nchw = (frames_nchw.to(device).float() / 255 - mean) / std
-        padded_nchw = _pad_to_multiple(rgb_nchw, LATENT_STRIDE).contiguous(memory_format=torch.channels_last)
-        features_nchw: Tensor = self.networks.head(padded_nchw)
-        return features_nchw
+        return _pad_to_multiple(rgb_nchw, LATENT_STRIDE).contiguous(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def symbols(self, frames_nchw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -115,7 +116,7 @@ class DicmCodec:
             CodecError: The networks gave a value that is no number.
         """
         quality_n = self._quality(len(frames_nchw))
-        y_nchw = self.networks.analyse(self._head(frames_nchw), quality_n)
+        y_nchw = self.encoder_networks(self._normalise_pixels(frames_nchw), quality_n)
         z_nchw = torch.round(self.networks.h_a(_pad_to_multiple(y_nchw, HYPER_RATIO)))
         z_nchw = z_nchw.clamp(-HYPER_LIMIT, HYPER_LIMIT).contiguous()
         index_nchw, mean_nchw = self.entropy_parameters(z_nchw, y_nchw.shape[2], y_nchw.shape[3])

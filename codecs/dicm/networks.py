@@ -3,6 +3,7 @@
 Letters in shapes: N pictures, M latent channels, Z hyper-latent channels, H and W pixels (multiples of 64).
 """
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -143,12 +144,52 @@ class DicmNetworks(nn.Module):
 
     def analyse(self, features_nchw: Tensor, quality_n: Tensor) -> Tensor:
         """Return the scaled latent y [N, M, H/16, W/16] of features [N, 24, H/4, W/4]; qualities count from 0."""
-        normal_nchw = (features_nchw - self.feature_mean[:, None, None]) / self.feature_std[:, None, None]
-        latent_nchw: Tensor = self.g_a(normal_nchw) * torch.exp(self.log_gain[quality_n])[:, :, None, None]
-        return latent_nchw
+        latent_nchw: Tensor = self.g_a(self.normalise(features_nchw))
+        return latent_nchw * self.gain(quality_n)
+
+    def normalise(self, features_nchw: Tensor) -> Tensor:
+        """Return features with the training set's mean and standard deviation of each channel taken out."""
+        return (features_nchw - self.feature_mean[:, None, None]) / self.feature_std[:, None, None]
+
+    def gain(self, quality_n: Tensor) -> Tensor:
+        """Return the gain of each latent channel, [N, M, 1, 1]; qualities count from 0."""
+        return torch.exp(self.log_gain[quality_n])[:, :, None, None]
 
     def synthesise(self, latent_nchw: Tensor, quality_n: Tensor) -> Tensor:
         """Return features [N, 24, H/4, W/4] of a scaled, rounded latent; qualities count from 0."""
         unscaled_nchw = latent_nchw * torch.exp(self.log_inverse_gain[quality_n])[:, :, None, None]
         normal_nchw: Tensor = self.g_s(unscaled_nchw)
         return normal_nchw * self.feature_std[:, None, None] + self.feature_mean[:, None, None]
+
+
+class EncoderNetworks(nn.Module):
+    """Head and g_a as the encoder runs them: in bfloat16 where the processor computes with it, which is twice as fast.
+
+    Only the symbols that they lead to count, so any precision is valid. The last projection and the gain stay in
+    float32: the latents themselves need more than bfloat16's eight bits.
+    """
+
+    def __init__(self, networks: DicmNetworks, dtype: torch.dtype) -> None:
+        """Copy what the encoder needs; the given networks stay as they are."""
+        super().__init__()
+        self.dtype = dtype
+        self.head = copy.deepcopy(networks.head).to(dtype)
+        self.hidden = copy.deepcopy(networks.g_a[:-1]).to(dtype)
+        self.networks = networks
+
+    def forward(self, rgb_nchw: Tensor, quality_n: Tensor) -> Tensor:
+        """Return the scaled latent y [N, M, h, w], float32, of ImageNet-normalised RGB; qualities count from 0."""
+        features_nchw = self.head(rgb_nchw.to(self.dtype)).float()
+        normal_nchw = self.networks.normalise(features_nchw).to(self.dtype)
+        latent_nchw: Tensor = self.networks.g_a[-1](self.hidden(normal_nchw).float())
+        return latent_nchw * self.networks.gain(quality_n)
+
+
+def encoder_dtype(device: torch.device) -> torch.dtype:
+    """Return the precision in which a device encodes: bfloat16 if its hardware multiplies that, float32 otherwise."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    capabilities = torch.cpu.get_capabilities()
+    if device.type == "cpu" and (capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")):
+        return torch.bfloat16
+    return torch.float32

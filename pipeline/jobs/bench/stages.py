@@ -107,7 +107,6 @@ def print_stages(video: str, *, codec: str, quality: int, num_frames: int | None
 def measure_stages(video: str, *, codec: str, quality: int, num_frames: int, repeats: int = REPEATS) -> StagesReport:
     """Measure compression, detection and their stages on a video's first frames; errors as `print_stages`."""
     location = locate_source(video)
-    imports_s = _time_imports()
     probed, probe_s = _timed(lambda: probe(location))
     segments = take_frames(cut_source(probed), num_frames)
     if len({(segment.width, segment.height) for segment in segments}) > 1:
@@ -123,7 +122,7 @@ def measure_stages(video: str, *, codec: str, quality: int, num_frames: int, rep
     return StagesReport(
         jobs=(compress, detect),
         start_up_s=(
-            ("compress: imports", imports_s),
+            ("compress: imports", _time_imports()),
             ("compress: start the probing child, probe and hash the source", probe_s),
             ("compress: load the codec", encode_start_s),
             ("detect: load the detector", detect_start_s),
@@ -240,6 +239,7 @@ def _speeds_table(report: StagesReport) -> pa.Table:
             "workers": [speed.num_workers for _, speed in rows],
             "frames_per_s": [_round(speed.median_fps) for _, speed in rows],
             "best": [_round(speed.best_fps) for _, speed in rows],
+            "cpu_ms_a_frame": [round(speed.cpu_ms, 2) for _, speed in rows],
         }
     )
 

@@ -33,6 +33,9 @@ class Speed:
     """Frames a second, median of the repeats."""
     best_fps: float
     """Frames a second, best of the repeats."""
+    cpu_ms: float
+    """Milliseconds of CPU a frame in this process, its decoding children left out; median. Hardly depends on what else
+    runs on the machine."""
 
     @property
     def is_part(self) -> bool:
@@ -51,12 +54,19 @@ class Stopwatch:
 
     def time(self, stage: str, run: Callable[[int], object], *, num_workers: int) -> Speed:
         """Time `run(repeat)`; what it needs must be warm."""
-        rates = []
+        rates, costs = [], []
         for repeat in range(self.repeats):
-            start = time.perf_counter()
+            start, cpu_start = time.perf_counter(), time.process_time()
             run(repeat)
             rates.append(self.num_frames / (time.perf_counter() - start))
-        return Speed(stage=stage, num_workers=num_workers, median_fps=statistics.median(rates), best_fps=max(rates))
+            costs.append(1000 * (time.process_time() - cpu_start) / self.num_frames)
+        return Speed(
+            stage=stage,
+            num_workers=num_workers,
+            median_fps=statistics.median(rates),
+            best_fps=max(rates),
+            cpu_ms=statistics.median(costs),
+        )
 
     def time_threads(
         self, stage: str, work: Callable[[ItemT, int], object], items: Sequence[ItemT], *, num_workers: int

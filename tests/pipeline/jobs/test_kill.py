@@ -89,7 +89,9 @@ def test_killed_at_random_moments_a_vault_is_clean_each_time_and_the_same_in_the
 
     assert len(num_objects_left) == NUM_KILLS
     # The moments are worth something: several fell between the first object and the last.
-    assert sum(1 < num_objects < len(work.contents) for num_objects in num_objects_left) >= NUM_KILLS // 4
+    assert sum(1 < num_objects < len(work.contents) for num_objects in num_objects_left) >= NUM_KILLS // 4, (
+        num_objects_left
+    )
 
 
 def draw_strokes(work: Work) -> Iterator[Stroke]:

@@ -15,7 +15,7 @@ from typing import get_args
 
 import pytest
 
-from framevault.pipeline import events, placement
+from framevault.pipeline import events, placement, planning
 from framevault.pipeline.executors.base import EventSink, Outcome
 from framevault.pipeline.executors.policy import FailurePolicy
 from framevault.pipeline.jobs import compress
@@ -355,7 +355,7 @@ def test_events_are_json_lines_with_the_names_and_fields_of_the_events_module(
 
 def after_planning(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Do something between the planning of a source and its decoding."""
-    plan_source = compress.plan_source
+    plan_source = planning.plan_source
 
     def plan_and_act(probed: ProbedSource, *, settings: PlanSettings) -> list[Segment]:
         segments = plan_source(probed, settings=settings)

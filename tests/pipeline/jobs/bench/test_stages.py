@@ -25,7 +25,7 @@ def report(clip: Path) -> StagesReport:
 
 
 def speed(stage: str, fps: float) -> Speed:
-    return Speed(stage=stage, num_workers=1, median_fps=fps, best_fps=fps)
+    return Speed(stage=stage, num_workers=1, median_fps=fps, best_fps=fps, cpu_ms=1)
 
 
 def test_every_stage_of_both_jobs_is_measured(report: StagesReport) -> None:
@@ -50,6 +50,7 @@ def test_every_stage_of_both_jobs_is_measured(report: StagesReport) -> None:
     ]
     for job in report.jobs:
         assert all(0 < stage.median_fps <= stage.best_fps for stage in (*job.stages, job.end_to_end))
+        assert all(stage.cpu_ms > 0 for stage in (*job.stages, job.end_to_end))
 
 
 def test_the_workers_are_those_of_the_job(report: StagesReport) -> None:
