@@ -40,6 +40,9 @@ ExecutorName = Annotated[
 RayAddress = Annotated[
     str | None, typer.Option(help="The Ray cluster, as host:port or auto; one on this machine, if not given.")
 ]
+SegmentFrames = Annotated[
+    int | None, typer.Option(min=1, help="Frames that a segment should have (128); cuts fall on keyframes.")
+]
 Config = Annotated[Path | None, typer.Option(help="A YAML file with settings; options given here win over it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print events as JSON lines instead of a table.")]
 
@@ -50,13 +53,14 @@ def plan(
     codec: Codec = None,
     quality: Quality = None,
     fps: Fps = None,
+    segment_frames: SegmentFrames = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
     """Say what compressing would do: sources, segments, frames, expected bytes and time. Writes nothing."""
     from framevault.pipeline.jobs.plan import print_plan
 
-    job = _compress_job(paths, config, codec=codec, quality=quality, fps=fps)
+    job = _compress_job(paths, config, codec=codec, quality=quality, fps=fps, segment_frames=segment_frames)
     _run(lambda: print_plan(job, as_json=as_json))
 
 
@@ -66,6 +70,7 @@ def compress(
     codec: Codec = None,
     quality: Quality = None,
     fps: Fps = None,
+    segment_frames: SegmentFrames = None,
     executor: ExecutorName = None,
     ray_address: RayAddress = None,
     config: Config = None,
@@ -81,6 +86,7 @@ def compress(
         "codec": codec,
         "quality": quality,
         "fps": fps,
+        "segment_frames": segment_frames,
         "executor": executor,
         "ray_address": ray_address,
         "workers": workers,

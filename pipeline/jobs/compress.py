@@ -34,6 +34,12 @@ from framevault.workers.tasks import Receipt, Segment
 STAGES = ("decode", "encode", "write")
 """What a segment goes through."""
 
+PROBE_ATTEMPTS = 3
+"""Tries of a source that can't be probed for a reason that may pass."""
+
+PROBE_WAIT_S = 1.0
+"""Seconds before the second try; the third waits twice as long."""
+
 
 def print_compress(job: CompressJob, *, as_json: bool) -> ExitCode:
     """Compress, show how it goes, and print what was done; errors as `run_compress`.
@@ -118,21 +124,30 @@ def _pending_segments(
 
 
 def _probe(location: SourceLocation, prober: SourceProber, ledger: Ledger, on_event: EventSink) -> ProbedSource | None:
-    """Probe a source; one that can't be read goes to quarantine, and the rest goes on."""
-    try:
-        return prober.probe(location)
-    except (
-        UnreadableSourceError,
-        DecodeError,
-        SourceUnavailableError,
-        DecoderKilledError,
-        DecoderFailedError,
-    ) as error:
-        category: FailureCategory = classify(error, FAILURE_CATEGORIES)
-        subject_id = hashlib.sha256(location.url.encode()).hexdigest()[:32]
-        ledger.add_unreadable(ProbeFailure(location=location, error=error), subject_id=subject_id, category=category)
-        on_event(TaskFailed(task_id=subject_id, name=location.name, category=category, reason=str(error), attempts=1))
-        return None
+    """Probe a source; one that can't be read goes to quarantine, and the rest goes on.
+
+    What may pass (a killed child, a share that does not answer) is tried `PROBE_ATTEMPTS` times.
+    """
+    for attempt in range(1, PROBE_ATTEMPTS + 1):
+        try:
+            return prober.probe(location)
+        except (
+            UnreadableSourceError,
+            DecodeError,
+            SourceUnavailableError,
+            DecoderKilledError,
+            DecoderFailedError,
+        ) as error:
+            category: FailureCategory = classify(error, FAILURE_CATEGORIES)
+            failure = ProbeFailure(location=location, error=error)
+            if category in ("input", "bug") or attempt == PROBE_ATTEMPTS:
+                break
+        time.sleep(PROBE_WAIT_S * attempt)
+    subject_id = hashlib.sha256(location.url.encode()).hexdigest()[:32]
+    ledger.add_unreadable(failure, subject_id=subject_id, category=category, attempts=attempt)
+    reason = str(failure.error)
+    on_event(TaskFailed(task_id=subject_id, name=location.name, category=category, reason=reason, attempts=attempt))
+    return None
 
 
 def _book(outcome: Outcome[Segment, Receipt], ledger: Ledger, on_event: EventSink) -> None:

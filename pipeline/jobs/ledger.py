@@ -144,7 +144,9 @@ class Ledger:
         self._give_up(video, segment, failure.reason)
         self._commit_if_settled(video)
 
-    def add_unreadable(self, failure: ProbeFailure, *, subject_id: str, category: FailureCategory) -> None:
+    def add_unreadable(
+        self, failure: ProbeFailure, *, subject_id: str, category: FailureCategory, attempts: int
+    ) -> None:
         """Put a source of which nothing could be planned into quarantine."""
         self.totals.sources_unreadable += 1
         if subject_id in self._given_up:
@@ -158,7 +160,7 @@ class Ledger:
                 source_url=failure.location.url,
                 category=category,
                 reason=str(failure.error),
-                attempts=1,
+                attempts=attempts,
                 first_pts=None,
                 last_pts=None,
                 num_frames=0,
@@ -188,6 +190,7 @@ class Ledger:
         fps = self.plan_settings.sampling.fps
         words = ["framevault", "compress", source_url, self._store.url, "--codec", self._codec.name]
         words += ["--quality", str(self._codec.quality), *([] if fps is None else ["--fps", str(fps)])]
+        words += ["--segment-frames", str(self.plan_settings.segment_frames)]
         return shlex.join([*words, "--retry-failed"])
 
     def _give_up(self, video: _Video, segment: Segment, reason: str) -> None:
