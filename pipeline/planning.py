@@ -19,15 +19,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import accumulate
 
-from framevault.pipeline.probing import PictureTable, ProbedSource, SourceProber
+from framevault.pipeline.probing import PROBE_ERRORS, PictureTable, ProbedSource, ProbeError, SourceProber
 from framevault.pipeline.sources import SourceLocation
-from framevault.workers.errors import (
-    DecodeError,
-    DecoderFailedError,
-    DecoderKilledError,
-    SourceUnavailableError,
-    UnreadableSourceError,
-)
 from framevault.workers.packets import PacketTable
 from framevault.workers.tasks import PacketRun, PictureFile, Segment, SourceInfo
 
@@ -115,7 +108,7 @@ class ProbeFailure:
 
     location: SourceLocation
     """Which one."""
-    error: UnreadableSourceError | DecodeError | SourceUnavailableError | DecoderKilledError | DecoderFailedError
+    error: ProbeError
     """Why; its class tells the input's own fault from the environment's and ours."""
 
 
@@ -128,13 +121,7 @@ def plan_sources(
     for location in locations:
         try:
             probed = prober.probe(location)
-        except (
-            UnreadableSourceError,
-            DecodeError,
-            SourceUnavailableError,
-            DecoderKilledError,
-            DecoderFailedError,
-        ) as error:
+        except PROBE_ERRORS as error:
             failures.append(ProbeFailure(location=location, error=error))
             continue
         known = plans.get(probed.info.video_id)

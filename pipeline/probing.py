@@ -9,12 +9,24 @@ from types import TracebackType
 from typing import Self, cast, get_args
 
 from framevault.pipeline.sources import SourceLocation
-from framevault.workers.errors import DecoderFailedError, UnreadableSourceError
+from framevault.workers.errors import (
+    DecodeError,
+    DecoderFailedError,
+    DecoderKilledError,
+    SourceUnavailableError,
+    UnreadableSourceError,
+)
 from framevault.workers.guard import GuardedChild
 from framevault.workers.limits import DecodeLimits
 from framevault.workers.messages import Message, MessageError, get_float, get_int, get_ints, get_messages, get_str
 from framevault.workers.packets import PacketTable, table_from_message
 from framevault.workers.tasks import ColourMatrix, ColourRange, PictureFile, SourceInfo
+
+ProbeError = UnreadableSourceError | DecodeError | SourceUnavailableError | DecoderKilledError | DecoderFailedError
+"""What probing a source may end with: its own fault, the environment's, or ours."""
+
+PROBE_ERRORS = (UnreadableSourceError, DecodeError, SourceUnavailableError, DecoderKilledError, DecoderFailedError)
+"""The same, to catch."""
 
 _ID_DIGITS = 32
 

@@ -16,19 +16,12 @@ from framevault.pipeline.jobs.ledger import Ledger, Totals
 from framevault.pipeline.jobs.settings import codec_spec, decode_limits, plan_settings
 from framevault.pipeline.placement import FAILURE_CATEGORIES, open_executor, place_worker
 from framevault.pipeline.planning import ProbeFailure, SourcePlan, plan_source
-from framevault.pipeline.probing import ProbedSource, SourceProber
+from framevault.pipeline.probing import PROBE_ERRORS, ProbedSource, SourceProber
 from framevault.pipeline.progress import open_progress
 from framevault.pipeline.sources import SourceLocation, expand_inputs
 from framevault.pipeline.tables import describe_bytes
 from framevault.storage.vault import open_vault
 from framevault.workers.encode import EncodeSettings
-from framevault.workers.errors import (
-    DecodeError,
-    DecoderFailedError,
-    DecoderKilledError,
-    SourceUnavailableError,
-    UnreadableSourceError,
-)
 from framevault.workers.tasks import Receipt, Segment
 
 STAGES = ("decode", "encode", "write")
@@ -131,13 +124,7 @@ def _probe(location: SourceLocation, prober: SourceProber, ledger: Ledger, on_ev
     for attempt in range(1, PROBE_ATTEMPTS + 1):
         try:
             return prober.probe(location)
-        except (
-            UnreadableSourceError,
-            DecodeError,
-            SourceUnavailableError,
-            DecoderKilledError,
-            DecoderFailedError,
-        ) as error:
+        except PROBE_ERRORS as error:
             category: FailureCategory = classify(error, FAILURE_CATEGORIES)
             failure = ProbeFailure(location=location, error=error)
             if category in ("input", "bug") or attempt == PROBE_ATTEMPTS:
