@@ -6,12 +6,23 @@ N frames, H and W pixels.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 from framevault.codecs.errors import CodecError
 from framevault.codecs.spec import CodecSpec
+
+LONGEST_SIDE = 65535
+"""Pixels of a frame's height or width, at most."""
+
+MOST_PIXELS = 1 << 26
+"""Pixels of a frame, at most: 8192 x 8192, as many as workers take unless told otherwise.
+
+What is surely zero costs no bits, so a short stream may stand for a large frame, and its declared size alone bounds
+what a decoder allocates: 3 bytes a pixel for raw, some 80 for dicm.
+"""
 
 
 class Encoder(Protocol):
@@ -49,12 +60,43 @@ class Decoder(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Changes:
+    """What a run of streams decodes to, frames that equal the one before them left out."""
+
+    decoded: Tensor
+    """Those that differ, as `Decoder.decode` gives them, [K, ...]; K may be 0."""
+    rows: tuple[int, ...]
+    """For each stream, which of them it is, 0..K-1; -1 for the last frame of the call before."""
+
+
+@runtime_checkable
+class SupportsRepeats(Protocol):
+    """A decoder whose streams say that a frame equals the one before it, so that work can be done once."""
+
+    def decode_changes(self, streams: Sequence[bytes]) -> Changes:
+        """Decode the segment's next streams.
+
+        Raises:
+            BitstreamError: A stream is damaged; the message says which of the call's streams it is.
+        """
+        ...
+
+
 class Codec(Protocol):
     """Networks and tables of one spec, loaded; thread-safe."""
 
     @property
     def spec(self) -> CodecSpec:
         """What it was loaded from."""
+        ...
+
+    def is_independent(self, stream: bytes) -> bool:
+        """Say whether a stream of its encoder decodes without those before it.
+
+        Raises:
+            BitstreamError: It is no such stream.
+        """
         ...
 
     def encoder(self, *, height: int, width: int) -> Encoder:
@@ -82,7 +124,9 @@ def check_size(*, height: int, width: int) -> None:
     """Check the frame size a coder is made for.
 
     Raises:
-        CodecError: A side is not 1..65535 pixels.
+        CodecError: A side is not 1..65535 pixels, or the frame has more than 2^26.
     """
-    if not (1 <= height <= 65535 and 1 <= width <= 65535):
-        raise CodecError(f"frames must be 1 to 65535 pixels a side, got {width} x {height}")
+    if not (1 <= height <= LONGEST_SIDE and 1 <= width <= LONGEST_SIDE):
+        raise CodecError(f"frames must be 1 to {LONGEST_SIDE} pixels a side, got {width} x {height}")
+    if height * width > MOST_PIXELS:
+        raise CodecError(f"frames must have at most {MOST_PIXELS} pixels, got {width} x {height}")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from framevault.codecs.errors import CheckpointError
@@ -16,11 +16,20 @@ CODEC_KEY = "framevault_codec"
 CONFIG_KEY = "framevault_config"
 """Metadata entry with the codec's configuration as JSON."""
 
+_LENGTH_BYTES = 8
+
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], *, codec: str, config: Mapping[str, object]) -> None:
     """Write a checkpoint; the same tensors give the same bytes."""
     metadata = {CODEC_KEY: codec, CONFIG_KEY: json.dumps(dict(config), sort_keys=True)}
-    save_file({name: tensor.contiguous() for name, tensor in sorted(tensors.items())}, path, metadata)
+    data = save({name: tensor.contiguous() for name, tensor in sorted(tensors.items())}, metadata)
+    # safetensors puts the metadata in an order that differs from call to call.
+    end = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "little")
+    header = json.loads(data[_LENGTH_BYTES:end])
+    header["__metadata__"] = dict(sorted(metadata.items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _LENGTH_BYTES)
+    path.write_bytes(len(text).to_bytes(_LENGTH_BYTES, "little") + text + data[end:])
 
 
 def load_checkpoint(path: Path, *, codec: str) -> tuple[dict[str, Tensor], dict[str, object]]:

@@ -1,8 +1,9 @@
 """What a codec can find wrong.
 
-CodecError            anything below; also a setting that no codec has
-├── CheckpointError   weights that are missing, damaged or another codec's
-└── BitstreamError    a stream that this codec did not write, or that was damaged since
+CodecError                    anything below; also a setting that no codec has
+├── CheckpointError           weights that are missing, damaged or another codec's
+│   └── GoldenMismatchError   weights that this machine computes other symbols with
+└── BitstreamError            a stream that this codec did not write, or that was damaged since
 """
 
 
@@ -12,6 +13,10 @@ class CodecError(ValueError):
 
 class CheckpointError(CodecError):
     """Weights are missing, damaged, or belong to another codec."""
+
+
+class GoldenMismatchError(CheckpointError):
+    """This machine does not compute with the weights what every machine must."""
 
 
 class BitstreamError(CodecError):

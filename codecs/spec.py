@@ -15,6 +15,9 @@ LOWEST_QUALITY = 1
 HIGHEST_QUALITY = 8
 """Most bytes."""
 
+USUAL_VERSION = 0
+"""Stands for the bitstream version that a codec writes unless told otherwise."""
+
 DEFAULT_QUALITY = 5
 """Where the shipped detector loses little against the original pixels; the model card has the figures."""
 
@@ -25,14 +28,17 @@ class CodecRow:
 
     number: int
     """Its number in stored formats; never reused."""
+    bitstream_versions: tuple[int, ...]
+    """Layouts of its streams that it reads and writes, which `storage/FORMAT.md` specifies: first that of frames
+    coded by themselves, last the usual one."""
     decodes_to: Literal["frames", "features"]
     """What its decoder returns."""
     has_quality: bool
     """Whether `quality` changes anything."""
     checkpoint: str | None
     """Path of the shipped weights below this folder; None if it has none."""
-    typical_bpp: tuple[float, ...]
-    """Bits a pixel at each quality, the mean of nine real clips: for plans, not for promises."""
+    typical_bpp: dict[int, tuple[float, ...]]
+    """Bits a pixel at each quality, by bitstream version: the mean of ten real clips, for plans, not for promises."""
     typical_pixels_per_s: float
     """Pixels a second and core, compressed end to end: `framevault bench stages` at 640x272 on two AMD EPYC cores."""
 
@@ -40,18 +46,23 @@ class CodecRow:
 CODECS: dict[str, CodecRow] = {
     "raw": CodecRow(
         number=0,
+        bitstream_versions=(1,),
         decodes_to="frames",
         has_quality=False,
         checkpoint=None,
-        typical_bpp=(7.2,) * HIGHEST_QUALITY,
+        typical_bpp={1: (7.2,) * HIGHEST_QUALITY},
         typical_pixels_per_s=15.6e6,
     ),
     "dicm": CodecRow(
         number=1,
+        bitstream_versions=(1, 2),
         decodes_to="features",
         has_quality=True,
         checkpoint="dicm/checkpoints/mobilenet_v2.safetensors",
-        typical_bpp=(0.029, 0.041, 0.057, 0.078, 0.106, 0.149, 0.213, 0.317),
+        typical_bpp={
+            1: (0.035, 0.049, 0.067, 0.091, 0.123, 0.173, 0.243, 0.351),
+            2: (0.005, 0.010, 0.017, 0.025, 0.035, 0.050, 0.076, 0.132),
+        },
         typical_pixels_per_s=4.9e6,
     ),
 }
@@ -63,7 +74,7 @@ class CodecSpec:
     """A codec and its settings. Checked once, here.
 
     Raises:
-        CodecError: The codec is unknown, or the quality out of range.
+        CodecError: The codec is unknown, the quality out of range, or there is no such bitstream version.
     """
 
     name: str
@@ -74,6 +85,8 @@ class CodecSpec:
     """Path of a checkpoint; None for the shipped one."""
     device: str = "cpu"
     """A torch device, as `cpu` or `cuda:0`; not part of the fingerprint."""
+    bitstream_version: int = USUAL_VERSION
+    """Layout of the streams; as given, the codec's usual one."""
 
     def __post_init__(self) -> None:
         """Check the name and the quality."""
@@ -81,6 +94,15 @@ class CodecSpec:
             raise CodecError(f"codec must be one of {', '.join(sorted(CODECS))}, got {self.name!r}")
         if not LOWEST_QUALITY <= self.quality <= HIGHEST_QUALITY:
             raise CodecError(f"quality must be {LOWEST_QUALITY} to {HIGHEST_QUALITY}, got {self.quality}")
+        versions = self.row.bitstream_versions
+        if self.bitstream_version == USUAL_VERSION:
+            object.__setattr__(self, "bitstream_version", versions[-1])
+        elif self.bitstream_version not in versions:
+            known = " or ".join(str(version) for version in versions)
+            raise CodecError(
+                f"bitstream version of codec {self.name!r} must be {known}, got {self.bitstream_version}: a newer "
+                "framevault may know it"
+            )
 
     @property
     def row(self) -> CodecRow:
@@ -123,6 +145,7 @@ def codec_fingerprint(spec: CodecSpec) -> str:
     facts = {
         "codec": spec.name,
         "number": spec.row.number,
+        "bitstream_version": spec.bitstream_version,
         "quality": spec.quality if spec.row.has_quality else None,
         "weights": weights_digest(spec),
     }

@@ -1,7 +1,14 @@
-"""What every codec must do: tests to subclass, one class a codec."""
+"""What every codec must do: tests to subclass, one class a codec.
 
+`CodecTests` holds it to the protocol, `ExactnessTests` to the same bits whatever the circumstances.
+"""
+
+import dataclasses
 import pickle
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -22,6 +29,17 @@ def smooth_frames(num_frames: int, height: int, width: int) -> Tensor:
     x = torch.arange(width)[None, :] / 7
     planes = [torch.sin(x + y * k + n / 3) for n in range(num_frames) for k in (0, 1, 2)]
     return (torch.stack(planes) * 100 + 128).byte().reshape(num_frames, 3, height, width)
+
+
+@contextmanager
+def torch_threads(num_threads: int) -> Iterator[None]:
+    """Give torch and the entropy coder so many threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class CodecTests:
@@ -98,7 +116,23 @@ class CodecTests:
         with pytest.raises(CodecError, match="1 to 65535 pixels"):
             codec.decoder(height=size[0], width=size[1])
 
-    @pytest.mark.parametrize("damage", [b"", b"\x00", b"\xff" * 7])
+    @pytest.mark.parametrize("size", [(65535, 65535), (8192, 8193), (65535, 1025)])
+    def test_sizes_beyond_what_may_be_allocated_are_refused(self, codec: Codec, size: tuple[int, int]) -> None:
+        """A few bytes may stand for a large frame, so what they declare is bounded."""
+        for make in (codec.encoder, codec.decoder):
+            with pytest.raises(CodecError, match=f"at most 67108864 pixels, got {size[1]} x {size[0]}"):
+                make(height=size[0], width=size[1])
+
+    def test_the_encoder_takes_frames_in_any_memory_layout(self, codec: Codec) -> None:
+        """A view gives the same streams as a copy."""
+        strided = smooth_frames(4, 48, 160)[::2, :, :, ::2]
+
+        expected = codec.encoder(height=48, width=80).encode(strided.contiguous())
+
+        for frames in (strided, strided.contiguous(memory_format=torch.channels_last)):
+            assert codec.encoder(height=48, width=80).encode(frames) == expected
+
+    @pytest.mark.parametrize("damage", [b"\x00", b"\xff" * 7, b"\x00" * 99])
     def test_a_stream_that_is_no_stream_is_named(self, codec: Codec, damage: bytes) -> None:
         """The error says which stream of the call it is."""
         good = codec.encoder(height=16, width=16).encode(smooth_frames(1, 16, 16))[0]
@@ -131,7 +165,91 @@ class CodecTests:
 
     def test_the_fingerprint_is_a_sha256_that_ignores_the_device(self) -> None:
         """A GPU's streams decode on a CPU: same fingerprint."""
-        elsewhere = CodecSpec(name=self.spec.name, quality=self.spec.quality, weights=self.spec.weights, device="cuda")
+        elsewhere = dataclasses.replace(self.spec, device="cuda")
 
         assert codec_fingerprint(elsewhere) == codec_fingerprint(self.spec)
         assert len(bytes.fromhex(codec_fingerprint(self.spec))) == 32
+
+
+class ExactnessTests(ABC):
+    """Subclass it, say what the codec's exact part is, and give it a fixture `codec`.
+
+    The exact part is what decides which bytes mean which symbols. For a codec whose networks are floats it begins
+    behind them: what they give may differ between machines, what is stored of it may not.
+    """
+
+    @abstractmethod
+    def make_inputs(self, codec: Codec, num_frames: int, *, height: int, width: int) -> tuple[Tensor, ...]:
+        """Return what the exact part encodes, frames along the first dimension of each tensor [N, C, h, w]."""
+
+    @abstractmethod
+    def encode_exactly(self, codec: Codec, inputs: tuple[Tensor, ...]) -> list[bytes]:
+        """Encode them."""
+
+    @abstractmethod
+    def decode_exactly(self, codec: Codec, streams: Sequence[bytes], *, height: int, width: int) -> Tensor:
+        """Return the symbols of streams, frames along the first dimension."""
+
+    @pytest.mark.parametrize("batch_size", [1, 2, 5, 31, 32])
+    def test_batches_of_1_to_32_frames_give_the_same_bits(self, codec: Codec, batch_size: int) -> None:
+        """However frames are cut into calls."""
+        inputs = self.make_inputs(codec, 32, height=50, width=70)
+        together = self.encode_exactly(codec, inputs)
+        batches = list(zip(*(torch.split(tensor, batch_size) for tensor in inputs), strict=True))
+
+        streams = [stream for batch in batches for stream in self.encode_exactly(codec, batch)]
+        symbols = [
+            self.decode_exactly(codec, together[first : first + batch_size], height=50, width=70)
+            for first in range(0, 32, batch_size)
+        ]
+
+        assert streams == together
+        assert torch.equal(torch.cat(symbols), self.decode_exactly(codec, together, height=50, width=70))
+
+    @pytest.mark.parametrize("num_threads", [1, 2, 3, 4])
+    def test_1_to_4_threads_give_the_same_bits(self, codec: Codec, num_threads: int) -> None:
+        """Within torch and among streams."""
+        inputs = self.make_inputs(codec, 7, height=120, width=100)
+        with torch_threads(1):
+            expected = self.encode_exactly(codec, inputs)
+            symbols = self.decode_exactly(codec, expected, height=120, width=100)
+
+        with torch_threads(num_threads):
+            assert self.encode_exactly(codec, inputs) == expected
+            assert torch.equal(self.decode_exactly(codec, expected, height=120, width=100), symbols)
+
+    def test_memory_layout_changes_no_bit(self, codec: Codec) -> None:
+        """Channels last, or every other row of something."""
+        inputs = self.make_inputs(codec, 3, height=70, width=90)
+        expected = self.encode_exactly(codec, inputs)
+
+        channels_last = tuple(tensor.contiguous(memory_format=torch.channels_last) for tensor in inputs)
+        strided = tuple(tensor.repeat_interleave(2, dim=2)[:, :, ::2] for tensor in inputs)
+
+        assert self.encode_exactly(codec, channels_last) == expected
+        assert self.encode_exactly(codec, strided) == expected
+
+    @pytest.mark.parametrize(("height", "width"), [*ODD_SIZES, (64, 64), (1, 300), (129, 15)])
+    def test_sizes_that_fit_no_stride_come_back_whole(self, codec: Codec, height: int, width: int) -> None:
+        """Alone and in a batch alike."""
+        streams = self.encode_exactly(codec, self.make_inputs(codec, 3, height=height, width=width))
+
+        together = self.decode_exactly(codec, streams, height=height, width=width)
+
+        for number, stream in enumerate(streams):
+            alone = self.decode_exactly(codec, [stream], height=height, width=width)
+            assert torch.equal(alone[0], together[number])
+
+    def test_threads_that_share_a_codec_do_not_disturb_each_other(self, codec: Codec) -> None:
+        """Several segments run at once in a process."""
+        inputs = self.make_inputs(codec, 8, height=50, width=70)
+        expected = self.encode_exactly(codec, inputs)
+        symbols = self.decode_exactly(codec, expected, height=50, width=70)
+
+        def work(number: int) -> bool:
+            encoded = self.encode_exactly(codec, tuple(tensor[number:] for tensor in inputs))
+            decoded = self.decode_exactly(codec, expected[: number + 1], height=50, width=70)
+            return encoded == expected[number:] and torch.equal(decoded, symbols[: number + 1])
+
+        with ThreadPoolExecutor(4) as pool:
+            assert all(pool.map(work, [0, 1, 2, 3, 4, 5, 6, 7] * 2))

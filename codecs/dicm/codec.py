@@ -3,64 +3,74 @@
 ::
 
     rgb u8 [N,3,H,W] -> normalise, pad to 16 -> head -> g_a, gain -> y [N,M,h,w]           h = ceil(H/16)
-        y -> pad to 4 -> h_a -> round -> z -> h_s (integers) -> scale index, mean
-        round(y - mean), z -> rANS -> one stream a frame
-    stream -> z -> h_s -> scale index, mean -> y^ -> inverse gain, g_s -> features [N,24,ceil(H/4),ceil(W/4)]
+        y -> pad to 4 -> h_a -> round -> z
+        y, z -> bitstream.py -> one stream a frame -> y^
+    y^ -> inverse gain, g_s -> features [N,24,ceil(H/4),ceil(W/4)]
 
-The encoder's networks are floats of any kind: only the symbols that they lead to count. What the decoder must repeat
-to the bit is in `hyper_synthesis.py` and the tables. Letters in shapes: N frames, M and Z channels of the latents,
+The networks here are floats of any kind: only the symbols that they lead to count. What the decoder must repeat to the
+bit is in `bitstream.py`. Letters in shapes: N frames, M and Z channels of the latents,
 H and W pixels, h and w positions of the latent grid.
 """
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from framevault.codecs.base import check_frames, check_size
+from framevault.codecs.base import Changes, check_frames, check_size
 from framevault.codecs.checkpoint import load_checkpoint
-from framevault.codecs.dicm.backbone import HEAD_STRIDE, IMAGENET_MEAN, IMAGENET_STD
-from framevault.codecs.dicm.entropy import SYMBOL_LIMIT, EntropyCoder, FrequencyTables
-from framevault.codecs.dicm.hyper_synthesis import HYPER_LIMIT, MEAN_STEP, FixedPointHyperSynthesis
-from framevault.codecs.dicm.networks import LATENT_STRIDE, DicmConfig, DicmNetworks, EncoderNetworks, encoder_dtype
-from framevault.codecs.errors import BitstreamError, CheckpointError, CodecError
+from framevault.codecs.dicm.backbone import HEAD_CHANNELS, HEAD_STRIDE, IMAGENET_MEAN, IMAGENET_STD
+from framevault.codecs.dicm.bitstream import Bitstream
+from framevault.codecs.dicm.checkpoint import check_golden, read_tensors
+from framevault.codecs.dicm.config import DicmConfig
+from framevault.codecs.dicm.entropy_model import MEAN_STEPS
+from framevault.codecs.dicm.networks import LATENT_STRIDE, DicmNetworks, EncoderNetworks, encoder_dtype
+from framevault.codecs.dicm.symbols import HYPER_RATIO, LatentGrid
+from framevault.codecs.dicm.video import SegmentState, SkipRule, VideoBitstream, is_intra
+from framevault.codecs.dicm.video_checkpoint import check_golden_video, read_video, video_names
+from framevault.codecs.errors import CheckpointError
 from framevault.codecs.spec import CodecSpec
 
-HYPER_RATIO = 4
-"""Positions of y to a position of z, in both directions."""
+VIDEO_VERSION = 2
+"""The bitstream version with predicted frames; version 1 codes each frame by itself."""
 
 
 def load_dicm(spec: CodecSpec) -> "DicmCodec":
-    """Load the codec onto its device.
+    """Load the codec onto its device, and try on a golden vector whether it computes there what it should.
 
     Raises:
         CheckpointError: The checkpoint is missing, damaged, or not of this codec.
+        GoldenMismatchError: This machine computes other symbols than the one that made the checkpoint.
     """
     path = spec.checkpoint_path
     assert path is not None
     tensors, config_json = load_checkpoint(path, codec="dicm")
     try:
-        config = DicmConfig(**{name: _whole(name, value) for name, value in config_json.items()})
-        networks = DicmNetworks(config)
-        fixed = FixedPointHyperSynthesis(config)
-        fixed.load_fixed_point(_below("h_s.", tensors))
-        networks.load_state_dict(_below("networks.", tensors), strict=False)
-        _check_names(networks, tensors)
-        coder = EntropyCoder(_tables("hyper", tensors), _tables("latent", tensors), config.skip_below)
+        config = DicmConfig.from_json(config_json)
+        of_video = video_names(config)
+        networks, bitstream, golden = read_tensors(
+            {name: tensor for name, tensor in tensors.items() if name not in of_video}, config_json
+        )
+        video = read_video(tensors, config, bitstream) if of_video else None
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} does not fit the dicm codec: {error}") from error
     networks = networks.eval().requires_grad_(False).to(spec.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
+    bitstream.networks.to(spec.device)
+    check_golden(bitstream, golden, name=str(path), device=spec.device)
+    if video is not None:
+        video[0].networks.to(spec.device)
+        check_golden_video(*video, name=str(path), device=spec.device)
+    elif spec.bitstream_version == VIDEO_VERSION:
+        raise CheckpointError(f"{path} has no networks for predicted frames: encode every frame by itself (--intra)")
     encoder_networks = EncoderNetworks(networks, encoder_dtype(torch.device(spec.device)))
-    return DicmCodec(spec, networks, encoder_networks, fixed.to(spec.device), coder)
+    return DicmCodec(spec, networks, encoder_networks, bitstream, None if video is None else video[0])
 
 
 @dataclass(frozen=True, slots=True)
 class DicmCodec:
-    """Networks and tables of a checkpoint at one quality; thread-safe."""
+    """A checkpoint at one quality; thread-safe."""
 
     spec: CodecSpec
     """What it was loaded from."""
@@ -68,14 +78,20 @@ class DicmCodec:
     """The float networks, on the spec's device."""
     encoder_networks: EncoderNetworks
     """Those of them that encoding runs, in the precision that is fastest there."""
-    hyper_synthesis: FixedPointHyperSynthesis
-    """h_s in integers."""
-    coder: EntropyCoder
-    """Tables and coder."""
+    bitstream: Bitstream
+    """Integer networks, tables and coder of single frames."""
+    video: VideoBitstream | None
+    """The same of frames that lean on those before them; None if the checkpoint has none."""
 
-    def encoder(self, *, height: int, width: int) -> "DicmEncoder":
+    def is_independent(self, stream: bytes) -> bool:
+        """Say whether a stream decodes without those before it."""
+        return self.spec.bitstream_version != VIDEO_VERSION or is_intra(stream)
+
+    def encoder(self, *, height: int, width: int) -> "DicmEncoder | DicmVideoEncoder":
         """Start encoding a segment."""
         check_size(height=height, width=width)
+        if self.spec.bitstream_version == VIDEO_VERSION:
+            return DicmVideoEncoder(self, height, width)
         return DicmEncoder(self, height, width)
 
     def decoder(self, *, height: int, width: int) -> "DicmDecoder":
@@ -106,35 +122,31 @@ class DicmCodec:
         return _pad_to_multiple(rgb_nchw, LATENT_STRIDE).contiguous(memory_format=torch.channels_last)
 
     @torch.inference_mode()
-    def symbols(self, frames_nchw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the whole numbers that a batch of frames is coded as.
+    def latents(self, frames_nchw: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what a batch of frames is coded from.
 
         Returns:
-            z [N, Z, ceil(h/4), ceil(w/4)], y minus mean [N, M, h, w], and scale indices [N, M, h, w]; all int32.
-
-        Raises:
-            CodecError: The networks gave a value that is no number.
+            y [N, M, h, w], and z rounded [N, Z, ceil(h/4), ceil(w/4)]; float32.
         """
-        quality_n = self._quality(len(frames_nchw))
-        y_nchw = self.encoder_networks(self._normalise_pixels(frames_nchw), quality_n)
-        z_nchw = torch.round(self.networks.h_a(_pad_to_multiple(y_nchw, HYPER_RATIO)))
-        z_nchw = z_nchw.clamp(-HYPER_LIMIT, HYPER_LIMIT).contiguous()
-        index_nchw, mean_nchw = self.entropy_parameters(z_nchw, y_nchw.shape[2], y_nchw.shape[3])
-        residual_nchw = torch.round(y_nchw - mean_nchw * MEAN_STEP).clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
-        if not bool(torch.isfinite(residual_nchw).all() & torch.isfinite(z_nchw).all()):
-            raise CodecError("the networks gave values that are no numbers: the checkpoint or the device is faulty")
-        residual_nchw = torch.where(index_nchw >= self.coder.skip_below, residual_nchw, 0)
-        return z_nchw.int(), residual_nchw.int(), index_nchw
-
-    def entropy_parameters(self, z_nchw: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Return scale indices and means (in sixteenths), int32 [N, M, height, width], for a decoded z."""
-        index_nchw, mean_nchw = self.hyper_synthesis(z_nchw)
-        return index_nchw[:, :, :height, :width], mean_nchw[:, :, :height, :width]
+        y_nchw = self.latent(frames_nchw)
+        return y_nchw, self.hyper_latent(y_nchw)
 
     @torch.inference_mode()
-    def features_of(self, residual_nchw: Tensor, mean_nchw: Tensor) -> Tensor:
-        """Return features float32 [N, 24, 4h, 4w] of decoded symbols and means, int32 [N, M, h, w]."""
-        y_nchw = (residual_nchw + mean_nchw * MEAN_STEP).contiguous(memory_format=torch.channels_last)
+    def latent(self, frames_nchw: Tensor) -> Tensor:
+        """Return y [N, M, h, w], float32, of frames."""
+        y_nchw: Tensor = self.encoder_networks(self._normalise_pixels(frames_nchw), self._quality(len(frames_nchw)))
+        return y_nchw
+
+    @torch.inference_mode()
+    def hyper_latent(self, y_nchw: Tensor) -> Tensor:
+        """Return z rounded [N, Z, ceil(h/4), ceil(w/4)], float32, of y."""
+        z_nchw: Tensor = self.networks.h_a(_pad_to_multiple(y_nchw, HYPER_RATIO))
+        return torch.round(z_nchw).contiguous()
+
+    @torch.inference_mode()
+    def features_of(self, latent16_nchw: Tensor) -> Tensor:
+        """Return features float32 [N, 24, 4h, 4w] of decoded latents in sixteenths, [N, M, h, w]."""
+        y_nchw = (latent16_nchw * (1 / MEAN_STEPS)).contiguous(memory_format=torch.channels_last)
         return self.networks.synthesise(y_nchw, self._quality(len(y_nchw)))
 
     def _quality(self, num_frames: int) -> Tensor:
@@ -157,13 +169,12 @@ class DicmEncoder:
         check_frames(frames_nchw, height=self.height, width=self.width)
         if len(frames_nchw) == 0:
             return []
-        z_nchw, y_nchw, index_nchw = (tensor.cpu().numpy() for tensor in self.codec.symbols(frames_nchw))
-        return [self.codec.coder.encode(*frame) for frame in zip(z_nchw, y_nchw, index_nchw, strict=True)]
+        return self.codec.bitstream.encode(*self.codec.latents(frames_nchw))
 
 
 @dataclass(frozen=True, slots=True)
-class DicmDecoder:
-    """Decodes one segment's streams, each by itself."""
+class DicmVideoEncoder:
+    """Encodes one segment's frames, each against the one before it."""
 
     codec: DicmCodec
     """Networks and tables."""
@@ -171,81 +182,61 @@ class DicmDecoder:
     """Of each frame, in pixels."""
     width: int
     """Of each frame, in pixels."""
+    state: SegmentState = field(default_factory=SegmentState)
+    """What the next frame is coded against."""
+
+    def encode(self, frames_nchw: Tensor) -> list[bytes]:
+        """Encode frames; see `Encoder.encode`."""
+        check_frames(frames_nchw, height=self.height, width=self.width)
+        if len(frames_nchw) == 0:
+            return []
+        assert self.codec.video is not None
+        y_nchw, z_nchw = self.codec.latents(frames_nchw)
+        return self.codec.video.encode(self.state, y_nchw, z_nchw, rule=SkipRule())
+
+
+@dataclass(frozen=True, slots=True)
+class DicmDecoder:
+    """Decodes one segment's streams, of either bitstream version."""
+
+    codec: DicmCodec
+    """Networks and tables."""
+    height: int
+    """Of each frame, in pixels."""
+    width: int
+    """Of each frame, in pixels."""
+    state: SegmentState = field(default_factory=SegmentState)
+    """What a predicted frame is decoded against."""
 
     def decode(self, streams: Sequence[bytes]) -> Tensor:
         """Decode features float32 [N, 24, ceil(H/4), ceil(W/4)]; see `Decoder.decode`."""
-        height, width = -(-self.height // HEAD_STRIDE), -(-self.width // HEAD_STRIDE)
         if not streams:
-            return torch.zeros((0, self.codec.networks.feature_mean.numel(), height, width))
-        frames = [self._symbols(stream, position) for position, stream in enumerate(streams)]
-        residual_nchw, mean_nchw = (torch.cat(parts) for parts in zip(*frames, strict=True))
-        return self.codec.features_of(residual_nchw, mean_nchw)[:, :, :height, :width]
+            return self._features([])
+        grid = LatentGrid(-(-self.height // LATENT_STRIDE), -(-self.width // LATENT_STRIDE))
+        spec, video = self.codec.spec, self.codec.video
+        if spec.bitstream_version == VIDEO_VERSION:
+            assert video is not None
+            latent16_nchw = video.decode(self.state, streams, grid, device=spec.device)
+        else:
+            latent16_nchw = self.codec.bitstream.decode(streams, grid, device=spec.device)
+        return self._features(list(latent16_nchw))
 
-    def _symbols(self, stream: bytes, position: int) -> tuple[Tensor, Tensor]:
-        """Decode one stream to y minus mean, and mean; int32 [1, M, h, w] on the codec's device."""
-        grid = (-(-self.height // LATENT_STRIDE), -(-self.width // LATENT_STRIDE))
-        config = self.codec.networks.config
-        z_shape = (config.hyper, -(-grid[0] // HYPER_RATIO), -(-grid[1] // HYPER_RATIO))
-        device = self.codec.spec.device
-        means: list[Tensor] = []
+    def decode_changes(self, streams: Sequence[bytes]) -> Changes:
+        """Decode the features of frames that differ from the one before; see `SupportsRepeats.decode_changes`."""
+        spec, video = self.codec.spec, self.codec.video
+        if spec.bitstream_version != VIDEO_VERSION:
+            return Changes(decoded=self.decode(streams), rows=tuple(range(len(streams))))
+        assert video is not None
+        grid = LatentGrid(-(-self.height // LATENT_STRIDE), -(-self.width // LATENT_STRIDE))
+        distinct, rows = video.decode_changes(self.state, streams, grid, device=spec.device)
+        return Changes(decoded=self._features(distinct), rows=tuple(rows))
 
-        def index_of(
-            z_chw: np.ndarray[tuple[int, ...], np.dtype[np.int32]],
-        ) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
-            index_nchw, mean_nchw = self.codec.entropy_parameters(torch.from_numpy(z_chw)[None].to(device), *grid)
-            means.append(mean_nchw)
-            return index_nchw[0].cpu().numpy()
-
-        try:
-            _, y_chw = self.codec.coder.decode(stream, z_shape, index_of)
-        except BitstreamError as error:
-            raise BitstreamError(f"stream {position} of the call: {error}") from error
-        return torch.from_numpy(y_chw)[None].to(device), means[0]
-
-
-def export_tensors(
-    networks: DicmNetworks, fixed: dict[str, Tensor], hyper: Sequence[Tensor], latent: Sequence[Tensor]
-) -> tuple[dict[str, Tensor], dict[str, object]]:
-    """Return a checkpoint's tensors and configuration; `load_dicm` reads them.
-
-    Args:
-        networks: The trained networks.
-        fixed: What `to_fixed_point` made of h_s.
-        hyper: Cumulative frequencies, lengths and offsets of z.
-        latent: The same of y.
-    """
-    state = {f"networks.{name}": t for name, t in networks.state_dict().items() if not name.startswith("h_s.")}
-    tables = {
-        f"tables.{kind}.{name}": tensor.int()
-        for kind, tensors in (("hyper", hyper), ("latent", latent))
-        for name, tensor in zip(_TABLE_PARTS, tensors, strict=True)
-    }
-    return {**state, **{f"h_s.{name}": t for name, t in fixed.items()}, **tables}, dataclasses.asdict(networks.config)
-
-
-_TABLE_PARTS = ("cumulative", "lengths", "offsets")
-
-
-def _tables(kind: str, tensors: dict[str, Tensor]) -> FrequencyTables:
-    return FrequencyTables.from_tensors(*(tensors[f"tables.{kind}.{name}"] for name in _TABLE_PARTS))
-
-
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _check_names(networks: DicmNetworks, tensors: dict[str, Tensor]) -> None:
-    """Check that nothing but the trainable h_s is missing, which its integer form replaces."""
-    expected = {f"networks.{name}" for name in networks.state_dict() if not name.startswith("h_s.")}
-    got = {name for name in tensors if name.startswith("networks.")}
-    if expected != got:
-        raise ValueError(f"tensors missing or unknown: {sorted(expected ^ got)[:5]}")
-
-
-def _whole(name: str, value: object) -> int:
-    if not isinstance(value, int):
-        raise TypeError(f"{name} must be a whole number, got {value!r}")
-    return value
+    def _features(self, latents16: Sequence[Tensor]) -> Tensor:
+        """Return the features of latents in sixteenths, each [M, h, w]."""
+        height, width = -(-self.height // HEAD_STRIDE), -(-self.width // HEAD_STRIDE)
+        if not latents16:
+            return self.codec.networks.feature_mean.new_zeros((0, HEAD_CHANNELS, height, width))
+        return self.codec.features_of(torch.stack(list(latents16)))[:, :, :height, :width]
 
 
 def _pad_to_multiple(x_nchw: Tensor, multiple: int) -> Tensor:

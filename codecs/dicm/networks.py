@@ -1,15 +1,15 @@
-"""The codec's float networks: g_a, g_s, h_a, and the trainable form of h_s.
+"""The codec's float networks: g_a, g_s and h_a. What must be the same everywhere is in `entropy_model.py`.
 
 Letters in shapes: N pictures, M latent channels, Z hyper-latent channels, H and W pixels (multiples of 64).
 """
 
 import copy
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from framevault.codecs.dicm.backbone import HEAD_CHANNELS, build_head
+from framevault.codecs.dicm.config import DicmConfig
 from framevault.codecs.layers.gated import GatedBlock
 from framevault.codecs.layers.pointwise import PointwiseConv2d
 
@@ -21,25 +21,6 @@ LATENT_STRIDE = 16
 
 HYPER_STRIDE = 64
 """Pixels to a position of the hyper-latent z; frames are padded to a multiple of it."""
-
-NUM_SCALES = 64
-"""Entries of the scale table; the entropy model's scale is an index into it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DicmConfig:
-    """Widths of the networks: stored in the checkpoint, needed to build them."""
-
-    wide: int = 96
-    """Channels at stride 8."""
-    deep: int = 160
-    """Channels at stride 16."""
-    latent: int = 128
-    """M, channels of y."""
-    hyper: int = 64
-    """Z, channels of z."""
-    skip_below: int = 1
-    """Latents whose scale index is smaller are not coded: the decoder takes their mean."""
 
 
 def build_analysis(config: DicmConfig) -> nn.Sequential:
@@ -81,43 +62,13 @@ def build_hyper_analysis(config: DicmConfig) -> nn.Sequential:
     )
 
 
-class HyperSynthesis(nn.Module):
-    """h_s in its trainable form; `hyper_synthesis.py` runs its integer form.
-
-    Only convolutions and ReLU, so that it has an exact integer form::
-
-        z [N, Z, H/64, W/64] -> 3x3, shuffle, relu [N, 96, H/32] -> 1x1, shuffle, relu [N, M, H/16] -> 1x1
-                             -> scale position t in 0..63, mean: each [N, M, H/16, W/16]
-    """
-
-    def __init__(self, config: DicmConfig) -> None:
-        """Build h_s with random weights."""
-        super().__init__()
-        self.expand_1 = nn.Conv2d(config.hyper, 4 * 96, 3, padding=1)
-        self.expand_2 = PointwiseConv2d(96, 4 * config.latent)
-        self.project = PointwiseConv2d(config.latent, 2 * config.latent)
-        self.shuffle = nn.PixelShuffle(2)
-        bias = self.project.bias
-        assert bias is not None
-        # A start at t = 31 (scale 2.6): scales that start at the table's ends get no gradient.
-        nn.init.constant_(bias[: config.latent], 31.0)
-        nn.init.zeros_(bias[config.latent :])
-
-    def forward(self, z_nchw: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (t, mean): the scale's position in the table, not rounded or clamped, and the mean."""
-        x_nchw = torch.relu(self.shuffle(self.expand_1(z_nchw)))
-        x_nchw = torch.relu(self.shuffle(self.expand_2(x_nchw)))
-        t_nchw, mean_nchw = self.project(x_nchw).chunk(2, dim=1)
-        return t_nchw, mean_nchw
-
-
 class DicmNetworks(nn.Module):
-    """All networks of a codec, and the gains that make one model serve every quality.
+    """The networks before and after the entropy coder, and the gains that make one model serve every quality.
 
     ::
 
         image -> head -> f -> g_a -> y -> * gain[q] -> round -> / gain[q] -> g_s -> f^
-                                             `-> h_a -> z -> round -> h_s -> scale, mean
+                                             `-> h_a -> z -> round -> entropy model -> scale, mean
 
     A gain vector a quality, as in Cui et al., "Asymmetric Gained Deep Image Compression", CVPR 2021, with its inverse
     learned apart.
@@ -131,7 +82,6 @@ class DicmNetworks(nn.Module):
         self.g_a = build_analysis(config)
         self.g_s = build_synthesis(config)
         self.h_a = build_hyper_analysis(config)
-        self.h_s = HyperSynthesis(config)
         steps = torch.linspace(0, 1, NUM_QUALITIES)[:, None].expand(-1, config.latent)
         # Steps 1/3.5 to 1/20: latents of unit size rounded to integers would carry no information at the start.
         log_gain = torch.log(torch.tensor(3.5)) + steps * torch.log(torch.tensor(20 / 3.5))

@@ -4,21 +4,34 @@ The loop, the data and the schedule belong to whoever trains; here is what the c
 N pictures, M latent channels, H and W pixels.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from compressai.entropy_models import EntropyBottleneck, GaussianConditional
+from compressai.entropy_models import EntropyBottleneck
 from torch import Tensor
 from torch.nn import functional
 
 from framevault.codecs.dicm.backbone import Tail
-from framevault.codecs.dicm.networks import NUM_SCALES, DicmNetworks
+from framevault.codecs.dicm.entropy_model import MEAN_STEPS, NUM_SCALES, EntropyNetworks, context_of
+from framevault.codecs.dicm.networks import DicmNetworks
+from framevault.codecs.dicm.symbols import residual_of
+from framevault.codecs.entropy.tables import FrequencyTables, gaussian_tables, tables_from_pmf
 
 LOWEST_SCALE = 0.11
 """First entry of the scale table: below it a Gaussian's whole mass is at one integer (Balle et al., 2018)."""
 
 HIGHEST_SCALE = 64.0
 """Last entry of the scale table."""
+
+SMALLEST_LIKELIHOOD = 1e-9
+"""Probabilities are kept from below: what is less likely would be escaped."""
+
+HYPER_SYMBOLS = 127
+"""Largest magnitude of a value of z that its table may hold."""
+
+LEAST_TABLE_PROBABILITY = 2.0**-17
+"""A symbol less likely than half a slot of the table escapes."""
 
 
 def scale_of(t: Tensor) -> Tensor:
@@ -33,13 +46,15 @@ def round_through(x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EntropyModels:
-    """The densities that the rate is measured with."""
+class TrainedModels:
+    """All that is trained of a codec."""
 
+    networks: DicmNetworks
+    """Before and after the entropy coder."""
+    entropy: EntropyNetworks
+    """Scales and means, of `RoundedConv2d`."""
     hyper: EntropyBottleneck
-    """Factorised density of z (Balle et al., 2018, appendix 6.1), trained with the networks."""
-    latent: GaussianConditional
-    """Gaussian of y, with scale and mean from h_s; nothing in it is trained."""
+    """Factorised density of z (Balle et al., 2018, appendix 6.1)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,38 +85,96 @@ class Losses:
 
 
 def compute_losses(
-    networks: DicmNetworks, models: EntropyModels, tail: Tail, *, rgb_nchw: Tensor, quality_n: Tensor, num_stages: int
+    models: TrainedModels, tail: Tail, *, rgb_nchw: Tensor, quality_n: Tensor, num_stages: int
 ) -> Losses:
     """Run a batch through head, codec and tail.
 
     Args:
-        networks: The codec under training.
-        models: The densities of y and z.
+        models: The codec under training.
         tail: The frozen tail that gives the deep losses.
         rgb_nchw: ImageNet-normalised pictures [N, 3, H, W], H and W multiples of 64.
         quality_n: Quality of each picture, 0..7.
         num_stages: 1 for the first third of the training (a deep backward pass through noise teaches nothing and
             costs most), 3 after it.
     """
+    networks = models.networks
     with torch.no_grad():
         target_nchw = networks.head(rgb_nchw)
         target_stages, target_logits = tail(target_nchw, num_stages)
     y_nchw = networks.analyse(target_nchw, quality_n)
-    z_nchw = networks.h_a(y_nchw)
-    t_nchw, mean_nchw = networks.h_s(round_through(z_nchw))
     # Noise for the rate, rounding for the distortion (Minnen and Singh, ICIP 2020, section 3).
-    _, z_likelihood = models.hyper(z_nchw, training=True)
-    _, y_likelihood = models.latent(y_nchw, scale_of(t_nchw), mean_nchw, training=True)
-    num_pixels = rgb_nchw.shape[2] * rgb_nchw.shape[3]
-    rate_bpp = (_bits(y_likelihood) + _bits(z_likelihood)) / num_pixels
-    decoded_nchw = networks.synthesise(round_through(y_nchw - mean_nchw) + mean_nchw, quality_n)
+    latent_nchw, bits_n = _code(models, y_nchw, likelihood=_noisy_likelihood)
+    decoded_nchw = networks.synthesise(latent_nchw, quality_n)
     stages, logits = tail(decoded_nchw, num_stages)
     return Losses(
-        rate_bpp=rate_bpp,
+        rate_bpp=bits_n / (rgb_nchw.shape[2] * rgb_nchw.shape[3]),
         features=relative_error(decoded_nchw, target_nchw),
         stages=[relative_error(a, b) for a, b in zip(stages, target_stages, strict=True)],
         divergence=None if logits is None or target_logits is None else _divergence(logits, target_logits),
     )
+
+
+def compute_symbol_bits(models: TrainedModels, y_nchw: Tensor) -> Tensor:
+    """Return the bits of each frame's real symbols, [N]: what trains h_a and the entropy model alone.
+
+    With noise in the place of rounding, channels that are surely zero cost most of the bits and spoil the rest; where
+    the latents stay as they are, rounding does no harm to the gradient.
+
+    Args:
+        models: The codec; `y_nchw` has no gradient to its networks.
+        y_nchw: Scaled latents [N, M, h, w], h and w multiples of 4.
+    """
+    return _code(models, y_nchw, likelihood=_symbol_likelihood)[1]
+
+
+SliceLikelihood = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Gives the probability of each latent from the latents, their means and scales; all [N, m, h, w]."""
+
+
+def _code(models: TrainedModels, y_nchw: Tensor, *, likelihood: SliceLikelihood) -> tuple[Tensor, Tensor]:
+    """Return the decoded latent, with the gradient of `y_nchw`, and each frame's bits, [N]."""
+    z_nchw = round_through(models.networks.h_a(y_nchw))
+    bits_n = _bits(_hyper_likelihood(models.hyper, z_nchw))
+    phi_nchw = models.entropy.hyper(z_nchw)
+    earlier: list[Tensor] = []
+    decoded: list[Tensor] = []
+    for number, part_nchw in enumerate(torch.split(y_nchw, list(models.entropy.slices), dim=1)):
+        t_nchw, mean16_nchw = models.entropy.parameters_of(number, phi_nchw, earlier)
+        mean_nchw = mean16_nchw * (1 / MEAN_STEPS)
+        bits_n = bits_n + _bits(likelihood(part_nchw, mean_nchw, scale_of(t_nchw)))
+        latent16_nchw = (residual_of(part_nchw, mean16_nchw) * MEAN_STEPS + mean16_nchw).detach()
+        earlier.append(context_of(latent16_nchw))
+        decoded.append(part_nchw + (latent16_nchw * (1 / MEAN_STEPS) - part_nchw).detach())
+    return torch.cat(decoded, dim=1), bits_n
+
+
+def _noisy_likelihood(y_nchw: Tensor, mean_nchw: Tensor, scale_nchw: Tensor) -> Tensor:
+    noise_nchw = torch.empty_like(y_nchw).uniform_(-0.5, 0.5)
+    return _gaussian_mass(y_nchw + noise_nchw - mean_nchw, scale_nchw)
+
+
+def _symbol_likelihood(y_nchw: Tensor, mean_nchw: Tensor, scale_nchw: Tensor) -> Tensor:
+    """Take the symbol's value, and the mean's gradient."""
+    symbol_nchw = torch.round(y_nchw - mean_nchw).detach()
+    return _gaussian_mass(symbol_nchw - mean_nchw + mean_nchw.detach(), scale_nchw)
+
+
+def _gaussian_mass(x_nchw: Tensor, scale_nchw: Tensor) -> Tensor:
+    """Return the probability that a zero-mean Gaussian falls within half a step of x."""
+    x_nchw = x_nchw.abs()
+    root = scale_nchw * 2**0.5
+    # From the upper tail, where differences of small numbers stay exact.
+    mass_nchw = (torch.erfc((x_nchw - 0.5) / root) - torch.erfc((x_nchw + 0.5) / root)) / 2
+    return mass_nchw.clamp_min(SMALLEST_LIKELIHOOD)
+
+
+def _hyper_likelihood(hyper: EntropyBottleneck, z_nchw: Tensor) -> Tensor:
+    """Return the probability of each whole number of z."""
+    channels_c1n = z_nchw.transpose(0, 1).flatten(1)[:, None]
+    likelihood_c1n, _, _ = hyper._likelihood(channels_c1n)
+    shape = (z_nchw.shape[1], z_nchw.shape[0], *z_nchw.shape[2:])
+    likelihood_nchw: Tensor = likelihood_c1n.clamp_min(SMALLEST_LIKELIHOOD).reshape(shape).transpose(0, 1)
+    return likelihood_nchw
 
 
 def relative_error(decoded_nchw: Tensor, target_nchw: Tensor) -> Tensor:
@@ -121,23 +194,19 @@ def _bits(likelihood_nchw: Tensor) -> Tensor:
     return -torch.log2(likelihood_nchw).sum(dim=(1, 2, 3))
 
 
-def frequency_tables(hyper: EntropyBottleneck) -> tuple[list[Tensor], list[Tensor]]:
-    """Turn the trained densities into the tables that a checkpoint stores: (of z, of y).
-
-    Each is [cumulative frequencies [K, L], lengths [K], offsets [K]], of 16 bits, as compressai's coder takes them.
-    """
+def frequency_tables(hyper: EntropyBottleneck) -> tuple[FrequencyTables, FrequencyTables]:
+    """Turn the trained densities into the tables that a checkpoint stores: of z, and of y."""
+    symbols = torch.arange(-HYPER_SYMBOLS, HYPER_SYMBOLS + 1, dtype=torch.float32)
+    num_channels = hyper.channels
     with torch.no_grad():
-        hyper.update(force=True, update_quantiles=True)
-        # z is rounded to whole numbers, not to its medians, so the tables must be centred on zero.
-        lowest, _, highest = hyper.quantiles.unbind(dim=2)
-        zero = torch.zeros_like(lowest)
-        hyper.quantiles.copy_(torch.stack([lowest.clamp_max(-1), zero, highest.clamp_min(1)], dim=2))
-        hyper.update(force=True)
-        positions = torch.arange(NUM_SCALES, dtype=torch.float32)
-        latent = GaussianConditional(scale_of(positions).tolist(), scale_bound=LOWEST_SCALE, tail_mass=2.0**-20)
-        latent.update()
-    return _tables_of(hyper), _tables_of(latent)
-
-
-def _tables_of(model: EntropyBottleneck | GaussianConditional) -> list[Tensor]:
-    return [model.quantized_cdf.int(), model.cdf_length.int().flatten(), model.offset.int().flatten()]
+        pmf_kl = _hyper_likelihood(hyper, symbols[None, None, None].expand(1, num_channels, 1, -1))[0, :, 0].double()
+    rows: list[list[float]] = []
+    offsets: list[int] = []
+    for pmf_l in pmf_kl:
+        likely = torch.nonzero(pmf_l >= LEAST_TABLE_PROBABILITY)[:, 0]
+        first, last = min(int(likely[0]), HYPER_SYMBOLS), max(int(likely[-1]), HYPER_SYMBOLS)
+        row_l = pmf_l[first : last + 1]
+        rows.append((row_l / max(1.0, float(row_l.sum()))).tolist())
+        offsets.append(first - HYPER_SYMBOLS)
+    positions = torch.arange(NUM_SCALES, dtype=torch.float64)
+    return tables_from_pmf(rows, offsets), gaussian_tables(scale_of(positions).tolist())

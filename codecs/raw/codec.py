@@ -27,6 +27,10 @@ class RawCodec:
     spec: CodecSpec
     """What it was loaded from."""
 
+    def is_independent(self, stream: bytes) -> bool:
+        """Say that every frame decodes by itself."""
+        return True
+
     def encoder(self, *, height: int, width: int) -> "RawEncoder":
         """Start encoding a segment."""
         check_size(height=height, width=width)

@@ -13,6 +13,11 @@ def test_codec_numbers_are_what_stored_vaults_say() -> None:
     assert {name: row.number for name, row in CODECS.items()} == {"raw": 0, "dicm": 1}
 
 
+def test_bitstream_versions_are_what_the_format_page_specifies() -> None:
+    """A codec's streams have a version of their own; a new one comes with its section in storage/FORMAT.md."""
+    assert {name: row.bitstream_versions for name, row in CODECS.items()} == {"raw": (1,), "dicm": (1, 2)}
+
+
 def test_an_unknown_codec_is_named_with_the_known_ones() -> None:
     """The error says what there is."""
     with pytest.raises(CodecError, match="codec must be one of dicm, raw, got 'h264'"):

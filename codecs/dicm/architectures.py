@@ -1,0 +1,146 @@
+"""The paper's networks: g_a and g_s of recursive gated convolutions, h_a of transformer blocks, for each backbone.
+
+Tang, Yi, Wang, DICM, IEEE Trans. Broadcasting 2025, with HorNet's g^nConv (orders 2, 3 and 4). The functions take
+widths as `networks.build_analysis` and its siblings do and give modules with the same inputs and outputs. Letters in
+shapes: N pictures, C channels of the backbone's features, V wide, U deep, M latent and Z hyper-latent channels, H and W
+pixels.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import nn
+
+from framevault.codecs.layers.gnconv import build_hornet_block
+from framevault.codecs.layers.pointwise import PointwiseConv2d
+from framevault.codecs.layers.transformer import build_transformer_block
+
+SHALLOW_ORDERS = (2,)
+"""Orders of the blocks at stride 4, on the backbone's own channels. They have few weights but many positions: a seventh
+(float32) to a third (bfloat16) of mobilenet_v2's time. Without them, all between strides 4 and 8 is one convolution."""
+
+WIDE_ORDERS = (3,)
+"""Orders of the blocks at stride 8."""
+
+DEEP_ORDERS = (4,)
+"""Orders of the blocks at stride 16."""
+
+EXPANSION = 2
+"""Hidden channels of the blocks' feed-forward halves over their channels. HorNet has 4, in networks without a limit to
+their time a frame; this gives about as many parameters as the gated blocks have."""
+
+ATTENTION_HEAD_CHANNELS = 32
+"""Channels of a head of h_a's attention, as in Swin; widths that it does not divide get one head."""
+
+
+class Widths(Protocol):
+    """Channels of the codec's networks; `DicmConfig` has them."""
+
+    @property
+    def wide(self) -> int:
+        """V, channels at stride 8, a multiple of 4."""
+
+    @property
+    def deep(self) -> int:
+        """U, channels at stride 16, a multiple of 8."""
+
+    @property
+    def latent(self) -> int:
+        """M, channels of y."""
+
+    @property
+    def hyper(self) -> int:
+        """Z, channels of z."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WidthsRow:
+    """Channels of the codec's networks for one backbone."""
+
+    head_channels: int
+    """C."""
+    wide: int
+    """V."""
+    deep: int
+    """U."""
+    latent: int
+    """M."""
+    hyper: int
+    """Z."""
+
+
+WIDTHS_ROWS = {
+    "resnet50": WidthsRow(head_channels=256, wide=192, deep=256, latent=192, hyper=192),
+    "mobilenet_v2": WidthsRow(head_channels=24, wide=96, deep=160, latent=128, hyper=64),
+}
+"""The paper's C, M and Z for resnet50; V and U are ours. mobilenet_v2's are those of the shipped codec."""
+
+
+def build_analysis(widths: Widths, *, head_channels: int) -> nn.Sequential:
+    """Build g_a: two stride-2 convolutions, blocks of rising order; the last module is the projection to y.
+
+    ::
+
+        f [N, C, H/4, W/4] -> order 2 -> 3x3 / 2 -> [N, V, H/8, W/8] -> order 3 -> 3x3 / 2 -> [N, U, H/16, W/16]
+                           -> order 4 -> 1x1 -> y [N, M, H/16, W/16]
+
+    Args:
+        widths: V, U, M.
+        head_channels: C, even.
+    """
+    return nn.Sequential(
+        *_blocks(head_channels, SHALLOW_ORDERS),
+        nn.Conv2d(head_channels, widths.wide, 3, stride=2, padding=1),
+        *_blocks(widths.wide, WIDE_ORDERS),
+        nn.Conv2d(widths.wide, widths.deep, 3, stride=2, padding=1),
+        *_blocks(widths.deep, DEEP_ORDERS),
+        PointwiseConv2d(widths.deep, widths.latent),
+    )
+
+
+def build_synthesis(widths: Widths, *, head_channels: int) -> nn.Sequential:
+    """Build g_s, the mirror of g_a; a stride-2 convolution's mirror is a convolution and a pixel shuffle.
+
+    ::
+
+        y [N, M, H/16, W/16] -> 1x1 -> [N, U, H/16, W/16] -> order 4 -> 1x1, shuffle -> [N, V, H/8, W/8] -> order 3
+                             -> 3x3, shuffle -> [N, C, H/4, W/4] -> order 2 -> f [N, C, H/4, W/4]
+
+    Args:
+        widths: V, U, M.
+        head_channels: C, even.
+    """
+    return nn.Sequential(
+        PointwiseConv2d(widths.latent, widths.deep),
+        *_blocks(widths.deep, DEEP_ORDERS[::-1]),
+        PointwiseConv2d(widths.deep, 4 * widths.wide),
+        nn.PixelShuffle(2),
+        *_blocks(widths.wide, WIDE_ORDERS[::-1]),
+        nn.Conv2d(widths.wide, 4 * head_channels, 3, padding=1),
+        nn.PixelShuffle(2),
+        *_blocks(head_channels, SHALLOW_ORDERS[::-1]),
+    )
+
+
+def build_hyper_analysis(widths: Widths) -> nn.Sequential:
+    """Build h_a: transformer blocks with downscaling, in the encoder only.
+
+    The blocks normalise inside their branches alone, so that the latents' size, which is what z is about, stays in the
+    sum. The second block's windows are shifted, so that the first one's borders are inside them::
+
+        y [N, M, H/16, W/16] -> block -> 3x3 / 2 -> [N, M, H/32, W/32] -> block -> 3x3 / 2 -> z [N, Z, H/64, W/64]
+
+    Args:
+        widths: M, Z.
+    """
+    heads = 1 if widths.latent % ATTENTION_HEAD_CHANNELS else widths.latent // ATTENTION_HEAD_CHANNELS
+    return nn.Sequential(
+        build_transformer_block(widths.latent, num_heads=heads, expansion=2),
+        nn.Conv2d(widths.latent, widths.latent, 3, stride=2, padding=1),
+        build_transformer_block(widths.latent, num_heads=heads, shift=4, expansion=2),
+        nn.Conv2d(widths.latent, widths.hyper, 3, stride=2, padding=1),
+    )
+
+
+def _blocks(channels: int, orders: tuple[int, ...]) -> list[nn.Module]:
+    return [build_hornet_block(channels, order, expansion=EXPANSION) for order in orders]

@@ -1,0 +1,1 @@
+"""Same bits everywhere: integer networks, frequency tables, and the coder of one rANS stream a frame."""

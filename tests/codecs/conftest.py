@@ -1,0 +1,21 @@
+"""The toy codec, made once a run."""
+
+from pathlib import Path
+
+import pytest
+
+from framevault.codecs.dicm.codec import DicmCodec, load_dicm
+from framevault.codecs.spec import CodecSpec
+from tests.codecs.dicm.toy import save_toy
+
+
+@pytest.fixture(scope="session")
+def toy_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy's checkpoint; don't change it."""
+    return save_toy(tmp_path_factory.mktemp("dicm") / "toy.safetensors")
+
+
+@pytest.fixture(scope="session")
+def toy(toy_path: Path) -> DicmCodec:
+    """The toy, on the CPU."""
+    return load_dicm(CodecSpec(name="dicm", weights=str(toy_path), bitstream_version=1))
