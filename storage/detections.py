@@ -7,18 +7,30 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from framevault.storage.documents import FORMAT_VERSION, Fields, ref_members, seal, unseal
+from framevault.storage.documents import LARGEST_COUNT, Fields, ref_members, seal, unseal
 from framevault.storage.errors import AlreadyExistsError, DamagedError, NotFoundError
-from framevault.storage.schema import DETECTIONS_SCHEMA, detections_to_parquet, read_detections
+from framevault.storage.pack_table import MOST_FRAMES
+from framevault.storage.schema import (
+    DETECTIONS_SCHEMA,
+    MASKED_DETECTIONS_SCHEMA,
+    detections_to_parquet,
+    find_fault,
+    read_detections,
+    read_masked_detections,
+)
 from framevault.storage.store import ObjectRef, Store
 
 DETECTIONS_FORMAT = "framevault detections"
 """What a detection manifest says about itself."""
+
+DETECTIONS_VERSION = 1
+"""Of detection manifests."""
 
 DETECTIONS_MANIFEST_KEY = re.compile(r"manifests/([0-9a-f]{32})/detections/([0-9a-f]{16})/([0-9a-f]{16})\.json")
 """Key of a detection manifest: video_id, detector_fp, digest of its content."""
@@ -54,28 +66,40 @@ class DetectionManifest:
     """Objects with a lower score were not stored."""
     parts: tuple[DetectionPart, ...]
     """One a segment; by segment id once committed."""
+    has_masks: bool = False
+    """Whether the parts have masks beside boxes."""
 
     @property
     def key(self) -> str:
         """Its key in the store."""
-        digest = hashlib.sha256(self.to_document()).hexdigest()[:16]
-        return f"manifests/{self.video_id}/detections/{self.detector_fp}/{digest}.json"
+        return self._key_of(self.to_document())
 
     def to_document(self) -> bytes:
         """Return it as it is stored."""
         parts = sorted(self.parts, key=lambda part: part.segment_id)
-        return seal(
-            {
-                "format": DETECTIONS_FORMAT,
-                "version": FORMAT_VERSION,
-                "detector_fp": self.detector_fp,
-                "detector": self.detector,
-                "video_id": self.video_id,
-                "run_fp": self.run_fp,
-                "score_floor": self.score_floor,
-                "parts": [_part_members(part) for part in parts],
-            }
-        )
+        body = {
+            "detector_fp": self.detector_fp,
+            "detector": self.detector,
+            "video_id": self.video_id,
+            "run_fp": self.run_fp,
+            "score_floor": self.score_floor,
+            "parts": [_part_members(part) for part in parts],
+            **({"has_masks": True} if self.has_masks else {}),
+        }
+        return seal(body, kind=DETECTIONS_FORMAT, version=DETECTIONS_VERSION)
+
+    def check_key(self, key: str, payload: bytes) -> None:
+        """Check that a document lies where it must; it may hold more members than this class.
+
+        Raises:
+            DamagedError: It does not.
+        """
+        if self._key_of(payload) != key:
+            raise DamagedError(f"{key}: holds the manifest of {self._key_of(payload)}")
+
+    def _key_of(self, document: bytes) -> str:
+        digest = hashlib.sha256(document).hexdigest()[:16]
+        return f"manifests/{self.video_id}/detections/{self.detector_fp}/{digest}.json"
 
 
 def detections_key(detector_fp: str, segment_id: str) -> str:
@@ -92,23 +116,26 @@ def write_detections(
         store: The vault.
         detector_fp: Over the detector and the codec.
         segment_id: The segment that was looked through.
-        table: Rows of `DETECTIONS_SCHEMA`.
+        table: Rows of `DETECTIONS_SCHEMA`, or of `MASKED_DETECTIONS_SCHEMA`.
         num_frames: Frames that were looked through.
 
     Raises:
-        ValueError: The table has another schema, or rows of frames that the segment has not.
+        ValueError: The table has another schema, impossible values, or rows of frames that the segment has not.
         DamagedError: What lies under the key is damaged; names the key.
         StoreUnavailableError: The store can't be read or written.
     """
-    if table.schema != DETECTIONS_SCHEMA:
+    if table.schema not in (DETECTIONS_SCHEMA, MASKED_DETECTIONS_SCHEMA):
         raise ValueError(f"detections must have the schema\n{DETECTIONS_SCHEMA}\ngot\n{table.schema}")
+    if fault := find_fault(table):
+        raise ValueError(f"detections of segment {segment_id}: {fault}")
     if not has_frames_below(table, num_frames):
         raise ValueError(f"frame numbers of segment {segment_id} must be 0 to {num_frames - 1}")
     key = detections_key(detector_fp, segment_id)
     try:
         ref = store.create(key, detections_to_parquet(table))
     except AlreadyExistsError:
-        return _read_part(store, key, segment_id=segment_id, num_frames=num_frames)
+        read = read_detections if table.schema == DETECTIONS_SCHEMA else read_masked_detections
+        return _read_part(store, key, segment_id=segment_id, num_frames=num_frames, read=read)
     return DetectionPart(segment_id=segment_id, part=ref, num_frames=num_frames, num_detections=table.num_rows)
 
 
@@ -121,7 +148,7 @@ def recover_detections(store: Store, detector_fp: str, segment_id: str, *, num_f
     """
     try:
         key = detections_key(detector_fp, segment_id)
-        return _read_part(store, key, segment_id=segment_id, num_frames=num_frames)
+        return _read_part(store, key, segment_id=segment_id, num_frames=num_frames, read=read_detections)
     except NotFoundError:
         return None
 
@@ -145,7 +172,7 @@ def load_detection_manifests(store: Store) -> list[DetectionManifest]:
     """Return all detections that are visible: one manifest a detector, video and run, with the parts of all of theirs.
 
     Raises:
-        DamagedError: A manifest is damaged; names the key.
+        DamagedError: A manifest is damaged, or says other than another one whether there are masks; names the key.
         StoreUnavailableError: The store can't be read.
     """
     keys = [key for key in store.list("manifests") if DETECTIONS_MANIFEST_KEY.fullmatch(key)]
@@ -163,8 +190,9 @@ def read_detection_manifest(store: Store, key: str) -> DetectionManifest:
         DamagedError: It is damaged, or not what its key says.
         StoreUnavailableError: The store can't be read.
     """
-    members = unseal(f"{store.url}: {key}", store.read(key))
-    members.check_kind(DETECTIONS_FORMAT)
+    payload = store.read(key)
+    members = unseal(f"{store.url}: {key}", payload)
+    members.check_kind(DETECTIONS_FORMAT, version=DETECTIONS_VERSION)
     manifest = DetectionManifest(
         detector_fp=members.hexadecimal("detector_fp", length=16),
         detector=members.text("detector"),
@@ -172,9 +200,10 @@ def read_detection_manifest(store: Store, key: str) -> DetectionManifest:
         run_fp=members.hexadecimal("run_fp", length=16),
         score_floor=members.number("score_floor"),
         parts=tuple(_read_part_members(item) for item in members.items("parts")),
+        has_masks=members.flag("has_masks"),
     )
-    if manifest.key != key:
-        raise DamagedError(f"{members.key}: holds the manifest of {manifest.key}")
+    manifest.check_key(key, payload)
+    _check_parts(members.key, manifest.parts)
     return manifest
 
 
@@ -187,6 +216,9 @@ def has_frames_below(table: pa.Table, num_frames: int) -> bool:
 
 
 def _merge(first: DetectionManifest, second: DetectionManifest) -> DetectionManifest:
+    if first.has_masks != second.has_masks:
+        group = f"detector {second.detector_fp}, run {second.run_fp}"
+        raise DamagedError(f"{second.key}: all manifests of {group} must agree whether there are masks")
     parts = {part.segment_id: part for part in (*first.parts, *second.parts)}
     return DetectionManifest(
         detector_fp=first.detector_fp,
@@ -195,17 +227,26 @@ def _merge(first: DetectionManifest, second: DetectionManifest) -> DetectionMani
         run_fp=first.run_fp,
         score_floor=max(first.score_floor, second.score_floor),
         parts=tuple(parts[segment_id] for segment_id in sorted(parts)),
+        has_masks=first.has_masks,
     )
 
 
-def _read_part(store: Store, key: str, *, segment_id: str, num_frames: int) -> DetectionPart:
+def _read_part(
+    store: Store, key: str, *, segment_id: str, num_frames: int, read: Callable[[str, bytes], pa.Table]
+) -> DetectionPart:
     payload = store.read(key)
-    table = read_detections(f"{store.url}: {key}", payload)
+    table = read(f"{store.url}: {key}", payload)
     if not has_frames_below(table, num_frames):
         raise DamagedError(f"{store.url}: {key} has rows of frames that segment {segment_id} has not")
     return DetectionPart(
         segment_id=segment_id, part=ObjectRef.of(key, payload), num_frames=num_frames, num_detections=table.num_rows
     )
+
+
+def _check_parts(key: str, parts: Sequence[DetectionPart]) -> None:
+    names = [part.segment_id for part in parts]
+    if names != sorted(set(names)):
+        raise DamagedError(f"{key}: parts must be sorted by segment_id, and one a segment")
 
 
 def _part_members(part: DetectionPart) -> dict[str, object]:
@@ -221,6 +262,6 @@ def _read_part_members(members: Fields) -> DetectionPart:
     return DetectionPart(
         segment_id=members.hexadecimal("segment_id", length=32),
         part=members.object_ref("part"),
-        num_frames=members.integer("num_frames"),
-        num_detections=members.integer("num_detections"),
+        num_frames=members.integer("num_frames", minimum=1, maximum=MOST_FRAMES),
+        num_detections=members.integer("num_detections", maximum=LARGEST_COUNT),
     )

@@ -11,15 +11,19 @@ import re
 from dataclasses import dataclass, field, fields, replace
 from typing import Protocol, TypeVar
 
-from framevault.storage.documents import FORMAT_VERSION, Fields, ref_members, seal, unseal, utc_now
+from framevault.storage.documents import LARGEST_COUNT, LARGEST_OBJECT, Fields, ref_members, seal, unseal, utc_now
 from framevault.storage.errors import AlreadyExistsError, DamagedError, NotFoundError, StoreError
 from framevault.storage.names import StoredName
-from framevault.storage.packs import Pack, read_pack
+from framevault.storage.pack_table import MOST_FRAMES
+from framevault.storage.packs import HIGHEST_BITSTREAM_VERSION, HIGHEST_QUALITY, LARGEST_SIDE, Pack, read_pack
 from framevault.storage.segment_parts import pack_key, parse_stored_pack, write_frames, write_pack
 from framevault.storage.store import ObjectRef, Store
 
 MANIFEST_FORMAT = "framevault manifest"
 """What a manifest says about itself."""
+
+MANIFEST_VERSION = 1
+"""Of video manifests."""
 
 MANIFEST_KEY = re.compile(r"manifests/([0-9a-f]{32})/([0-9a-f]{16})-([0-9]{4,9})\.json")
 """Key of a video's manifest: video_id, run_fp, generation."""
@@ -114,6 +118,8 @@ class VideoManifest:
     """Frames of the source, before sampling."""
     codec: str
     """Name of our codec."""
+    bitstream_version: int
+    """Of the codec's streams; counts up when their layout changes."""
     quality: int
     """Its rate level."""
     codec_fingerprint: str
@@ -152,15 +158,12 @@ class VideoManifest:
     def to_document(self) -> bytes:
         """Return it as it is stored."""
         plain = {member.name: getattr(self, member.name) for member in fields(self)}
-        return seal(
-            {
-                **plain,
-                "format": MANIFEST_FORMAT,
-                "version": FORMAT_VERSION,
-                "segments": [_segment_members(segment) for segment in self.segments],
-                "missing": [_plain_members(segment) for segment in self.missing],
-            }
-        )
+        body = {
+            **plain,
+            "segments": [_segment_members(segment) for segment in self.segments],
+            "missing": [_plain_members(segment) for segment in self.missing],
+        }
+        return seal(body, kind=MANIFEST_FORMAT, version=MANIFEST_VERSION)
 
     @classmethod
     def from_fields(cls, members: Fields) -> VideoManifest:
@@ -169,18 +172,21 @@ class VideoManifest:
         Raises:
             DamagedError: A member is not what it must be.
         """
-        members.check_kind(MANIFEST_FORMAT)
-        texts = ("name", "source_url", "source_version", "container", "source_codec", "codec", "sampling", "created_at")
-        return cls(
+        members.check_kind(MANIFEST_FORMAT, version=MANIFEST_VERSION)
+        texts = ("name", "source_url", "source_version", "container", "source_codec", "sampling")
+        manifest = cls(
             **{name: members.text(name) for name in texts},
             video_id=members.hexadecimal("video_id", length=32),
             run_fp=members.hexadecimal("run_fp", length=16),
             codec_fingerprint=members.hexadecimal("codec_fingerprint", length=64),
             source_bytes=members.integer("source_bytes"),
-            width=members.integer("width"),
-            height=members.integer("height"),
+            width=members.integer("width", minimum=1, maximum=LARGEST_SIDE),
+            height=members.integer("height", minimum=1, maximum=LARGEST_SIDE),
             num_source_frames=members.integer("num_source_frames"),
-            quality=members.integer("quality"),
+            codec=members.word("codec"),
+            bitstream_version=members.integer("bitstream_version", minimum=1, maximum=HIGHEST_BITSTREAM_VERSION),
+            quality=members.integer("quality", maximum=HIGHEST_QUALITY),
+            created_at=members.time("created_at"),
             generation=members.integer("generation"),
             fps=members.number("fps"),
             duration_s=members.number("duration_s"),
@@ -188,6 +194,8 @@ class VideoManifest:
             segments=tuple(_read_segment(item) for item in members.items("segments")),
             missing=tuple(_read_missing(item) for item in members.items("missing")),
         )
+        _check_segments(members.key, manifest)
+        return manifest
 
 
 def write_segment(store: Store, pack: bytes) -> SegmentRecord:
@@ -331,6 +339,18 @@ def _shows_same(current: VideoManifest, merged: VideoManifest) -> bool:
     return current.segments == merged.segments and current.missing == merged.missing
 
 
+def _check_segments(key: str, manifest: VideoManifest) -> None:
+    if manifest.segments != _by_pts(list(manifest.segments)) or manifest.missing != _by_pts(list(manifest.missing)):
+        raise DamagedError(f"{key}: segments must be sorted by first_pts")
+    everything: list[SegmentRecord | MissingSegment] = [*manifest.segments, *manifest.missing]
+    if len({segment.segment_id for segment in everything}) != len(everything):
+        raise DamagedError(f"{key}: a segment stands in it twice")
+    if any(segment.first_pts > segment.last_pts for segment in everything):
+        raise DamagedError(f"{key}: a segment ends before it begins")
+    if any(segment.video_id != manifest.video_id for segment in manifest.segments):
+        raise DamagedError(f"{key}: a segment is of another video")
+
+
 class _HasPts(Protocol):
     @property
     def first_pts(self) -> int: ...
@@ -361,10 +381,10 @@ def _read_segment(members: Fields) -> SegmentRecord:
         video_id=members.hexadecimal("video_id", length=32),
         first_pts=members.pts("first_pts"),
         last_pts=members.pts("last_pts"),
-        num_frames=members.integer("num_frames", minimum=1),
+        num_frames=members.integer("num_frames", minimum=1, maximum=MOST_FRAMES),
         pack=members.object_ref("pack"),
         frames=members.object_ref("frames"),
-        payload_bytes=members.integer("payload_bytes"),
+        payload_bytes=members.integer("payload_bytes", maximum=LARGEST_OBJECT),
     )
 
 
@@ -373,6 +393,6 @@ def _read_missing(members: Fields) -> MissingSegment:
         segment_id=members.hexadecimal("segment_id", length=32),
         first_pts=members.pts("first_pts"),
         last_pts=members.pts("last_pts"),
-        num_frames=members.integer("num_frames"),
+        num_frames=members.integer("num_frames", maximum=LARGEST_COUNT),
         reason=members.text("reason"),
     )

@@ -8,12 +8,15 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from framevault.storage.documents import FORMAT_VERSION, seal, unseal
+from framevault.storage.documents import seal, unseal
 from framevault.storage.errors import DamagedError
 from framevault.storage.store import Store
 
 NAME_FORMAT = "framevault name"
 """What a name document says about itself."""
+
+NAME_VERSION = 1
+"""Of name documents."""
 
 NAME_KEY = re.compile(r"names/([0-9a-f]{32})/[0-9a-f]{16}\.json")
 """Key of a name: video_id, hash of the name."""
@@ -38,15 +41,8 @@ class StoredName:
 
     def to_document(self) -> bytes:
         """Return it as it is stored."""
-        return seal(
-            {
-                "format": NAME_FORMAT,
-                "version": FORMAT_VERSION,
-                "video_id": self.video_id,
-                "name": self.name,
-                "source_url": self.source_url,
-            }
-        )
+        body = {"video_id": self.video_id, "name": self.name, "source_url": self.source_url}
+        return seal(body, kind=NAME_FORMAT, version=NAME_VERSION)
 
 
 def read_name(store: Store, key: str) -> StoredName:
@@ -57,7 +53,7 @@ def read_name(store: Store, key: str) -> StoredName:
         StoreUnavailableError: The store can't be read.
     """
     members = unseal(f"{store.url}: {key}", store.read(key))
-    members.check_kind(NAME_FORMAT)
+    members.check_kind(NAME_FORMAT, version=NAME_VERSION)
     stored = StoredName(
         video_id=members.hexadecimal("video_id", length=32),
         name=members.text("name"),

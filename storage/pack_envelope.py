@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 from google_crc32c import value as crc32c
 
-from framevault.storage.documents import FORMAT_VERSION
-from framevault.storage.errors import PackError
+from framevault.storage.documents import VERSION_0_ADVICE
+from framevault.storage.errors import PackError, UnsupportedPackError
 from framevault.storage.pack_table import TableBase
 
 MAGIC = b"FVPK"
 """First bytes of a pack."""
+
+PACK_VERSION = 1
+"""Of the pack's layout; the streams in it have a version of their own."""
 
 END_MAGIC = b"KPVF"
 """Last bytes of a pack."""
@@ -45,7 +48,7 @@ class Trailer:
 
 def write_prologue(header_length: int) -> bytes:
     """Return the first bytes of a pack."""
-    return PROLOGUE.pack(MAGIC, FORMAT_VERSION, 0, header_length)
+    return PROLOGUE.pack(MAGIC, PACK_VERSION, 0, header_length)
 
 
 def read_prologue(key: str, head: bytes) -> int:
@@ -53,14 +56,21 @@ def read_prologue(key: str, head: bytes) -> int:
 
     Raises:
         PackError: They are not a pack's.
+        UnsupportedPackError: They are a pack's of another version.
     """
     if len(head) < PROLOGUE.size + TRAILER.size:
         raise PackError(f"{key}: a pack has at least {PROLOGUE.size + TRAILER.size} bytes, got {len(head)}")
     magic, version, zero, header_length = PROLOGUE.unpack_from(head)
     if magic != MAGIC:
         raise PackError(f"{key}: must start with {MAGIC!r}, starts with {magic!r}")
-    if version != FORMAT_VERSION or zero != 0:
-        raise PackError(f"{key}: must be of version {FORMAT_VERSION}, is of {version}")
+    if version == 0:
+        raise UnsupportedPackError(f"{key}: {VERSION_0_ADVICE}")
+    if version != PACK_VERSION:
+        raise UnsupportedPackError(
+            f"{key}: is a pack of version {version}, this framevault reads version {PACK_VERSION}; use a newer one"
+        )
+    if zero != 0:
+        raise PackError(f"{key}: bytes 6 and 7 must be zero, are {zero:#06x}")
     if header_length > LARGEST_HEADER:
         raise PackError(f"{key}: a header may have {LARGEST_HEADER} bytes, this one has {header_length}")
     return int(header_length)
@@ -91,8 +101,10 @@ def read_trailer(key: str, head: bytes, tail: bytes) -> Trailer:
     )
     if magic != END_MAGIC:
         raise PackError(f"{key}: must end with {END_MAGIC!r}, ends with {magic!r}: cut off?")
-    if checksum != crc32c(head[: PROLOGUE.size] + raw[:-8]) or zeros != b"\0\0\0":
+    if checksum != crc32c(head[: PROLOGUE.size] + raw[:-8]):
         raise PackError(f"{key}: the trailer's checksum is wrong")
+    if zeros != b"\0\0\0":
+        raise PackError(f"{key}: bytes 37 to 39 of the trailer must be zero, are {zeros.hex()}")
     base = TableBase(first_pts=first_pts, pts_step=step, smallest_length=smallest, length_bits=bits)
     return Trailer(
         table_length=table_length,

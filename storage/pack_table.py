@@ -1,13 +1,15 @@
-"""The table of a pack: length, CRC32C, pts and keyframe flag of each frame, in about 6 bytes a frame.
+"""The table of a pack: length, CRC32C, pts and two flags of each frame, in about 6 bytes a frame.
 
 Four columns, one after the other:
 
 1. lengths: `length - smallest_length`, `length_bits` bits each, lowest bit first, filled up to a whole byte;
 2. CRC32Cs: 4 bytes each, little endian;
-3. pts: for each frame but the first, `pts - previous pts - pts_step`, zigzag, as a varint (LEB128);
-4. flags: lengths of runs as varints; the first run is of keyframes (it may be 0), then they alternate.
+3. pts: for each frame but the first, `pts - previous pts - pts_step` modulo 2^64, zigzag, as a varint (LEB128);
+4. flags: for each run of frames with the same flags a varint of `4 * length of the run + 2 * is_independent +
+   is_keyframe`. (Two columns of runs cost up to 2 bytes a frame, and together with the rest more than 8.)
 
-The four base values stand in the pack's trailer. FORMAT.md has an example.
+The four base values stand in the pack's trailer. A table has one form: padding is zero, varints are as short as they
+can be. FORMAT.md has an example.
 """
 
 from __future__ import annotations
@@ -28,11 +30,19 @@ SMALLEST_PTS = -(2**63) + 1
 LARGEST_PTS = 2**63 - 1
 """Pts have 64 bits, signed."""
 
+MOST_FRAMES = 2**24
+"""Of a pack; three days at 60 frames a second."""
+
 LONGEST_VARINT = 10
-"""Bytes; enough for 65 bits, which a difference of two pts needs."""
+"""Bytes; enough for 64 bits."""
 
 MOST_LENGTH_BITS = 31
 """A length fits in 31 bits."""
+
+KEYFRAME, INDEPENDENT = 1, 2
+"""Flags of a run."""
+
+_MASK = 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +57,8 @@ class FrameEntry:
     """Above the one before."""
     is_keyframe: bool
     """Whether the source's frame was one."""
+    is_independent: bool
+    """Whether the stream decodes without the segment's earlier ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,12 +91,11 @@ def encode_table(entries: Sequence[FrameEntry]) -> tuple[bytes, TableBase]:
         smallest_length=min(lengths),
         length_bits=(max(lengths) - min(lengths)).bit_length(),
     )
-    runs = _runs([entry.is_keyframe for entry in entries])
     columns = [
         _pack_bits([length - base.smallest_length for length in lengths], base.length_bits),
         np.array([entry.crc32c for entry in entries], dtype="<u4").tobytes(),
         b"".join(_varint(_zigzag(step - base.pts_step)) for step in steps),
-        b"".join(_varint(run) for run in runs),
+        b"".join(_varint(4 * len(list(run)) + flags) for flags, run in groupby(map(_flags_of, entries))),
     ]
     return b"".join(columns), base
 
@@ -95,23 +106,44 @@ def decode_table(key: str, table: bytes, *, num_frames: int, base: TableBase) ->
     Raises:
         PackError: It is not one of so many frames.
     """
-    if num_frames < 1 or base.length_bits > MOST_LENGTH_BITS:
-        raise PackError(f"{key}: {num_frames} frames with lengths of {base.length_bits} bits are none")
+    if not 1 <= num_frames <= MOST_FRAMES or base.length_bits > MOST_LENGTH_BITS:
+        raise PackError(
+            f"{key}: must have 1 to {MOST_FRAMES} frames and lengths of at most {MOST_LENGTH_BITS} bits, "
+            f"has {num_frames} and {base.length_bits}"
+        )
     size = (num_frames * base.length_bits + 7) // 8
     # Each frame takes 4 bytes for its CRC, so this bounds all that is allocated below by the table's own size.
     if size + 4 * num_frames > len(table):
         raise PackError(f"{key}: {num_frames} frames do not fit in a table of {len(table)} bytes")
-    lengths = _unpack_bits(table[:size], num_frames, bits=base.length_bits) + base.smallest_length
+    lengths = _unpack_lengths(key, table[:size], num_frames=num_frames, base=base)
     sums = np.frombuffer(table, dtype="<u4", count=num_frames, offset=size)
     varints = _read_varints(key, table[size + 4 * num_frames :])
     pts = _read_pts(key, varints, num_frames=num_frames, base=base)
     flags = _read_flags(key, varints, num_frames=num_frames)
     if next(varints, None) is not None:
         raise PackError(f"{key}: the table is longer than its {num_frames} frames")
+    if not flags[0] & INDEPENDENT:
+        raise PackError(f"{key}: frame 0 must be independent: there is none before it")
+    return [
+        FrameEntry(
+            length=row[0],
+            crc32c=row[1],
+            pts=row[2],
+            is_keyframe=bool(row[3] & KEYFRAME),
+            is_independent=bool(row[3] & INDEPENDENT),
+        )
+        for row in zip(lengths.tolist(), sums.tolist(), pts, flags, strict=True)
+    ]
+
+
+def _unpack_lengths(key: str, packed: bytes, *, num_frames: int, base: TableBase) -> NDArray[np.int64]:
+    num_bits = num_frames * base.length_bits
+    if num_bits % 8 and packed[-1] >> num_bits % 8:
+        raise PackError(f"{key}: the bits after the last length must be zero")
+    lengths = _unpack_bits(packed, num_frames, bits=base.length_bits) + base.smallest_length
     if int(lengths.max()) >= 2**MOST_LENGTH_BITS:
         raise PackError(f"{key}: frame {int(lengths.argmax())} has an impossible length of {int(lengths.max())}")
-    rows = zip(lengths.tolist(), sums.tolist(), pts, flags, strict=True)
-    return [FrameEntry(length=row[0], crc32c=row[1], pts=row[2], is_keyframe=row[3]) for row in rows]
+    return lengths
 
 
 def _pack_bits(values: Sequence[int], bits: int) -> bytes:
@@ -127,33 +159,30 @@ def _unpack_bits(packed: bytes, num_values: int, *, bits: int) -> NDArray[np.int
     return values
 
 
-def _runs(flags: Sequence[bool]) -> list[int]:
-    runs = [len(list(group)) for _, group in groupby(flags)]
-    return runs if flags[0] else [0, *runs]
+def _flags_of(entry: FrameEntry) -> int:
+    return KEYFRAME * entry.is_keyframe + INDEPENDENT * entry.is_independent
 
 
 def _read_pts(key: str, varints: Iterator[int], *, num_frames: int, base: TableBase) -> list[int]:
+    if base.first_pts < SMALLEST_PTS:
+        raise PackError(f"{key}: frame 0: pts must be at least {SMALLEST_PTS}, is {base.first_pts}")
     pts = [base.first_pts]
     for number in range(1, num_frames):
-        step = _unzigzag(_next(key, varints)) + base.pts_step
-        if step <= 0 or pts[-1] + step > LARGEST_PTS:
-            raise PackError(
-                f"{key}: frame {number}: pts must rise and fit in 64 bits, got {pts[-1]} and then {step:+d}"
-            )
-        pts.append(pts[-1] + step)
+        each = _signed(pts[-1] + base.pts_step + _unzigzag(_next(key, varints)))
+        if each <= pts[-1]:
+            raise PackError(f"{key}: frame {number}: pts must rise, got {pts[-1]} and then {each}")
+        pts.append(each)
     return pts
 
 
-def _read_flags(key: str, varints: Iterator[int], *, num_frames: int) -> list[bool]:
-    flags: list[bool] = []
-    is_keyframe = True
-    while len(flags) < num_frames:
-        run = _next(key, varints)
-        if run > num_frames - len(flags) or (run == 0 and not (is_keyframe and not flags)):
-            raise PackError(f"{key}: a run of {run} flags at frame {len(flags)} of {num_frames}")
-        flags.extend([is_keyframe] * run)
-        is_keyframe = not is_keyframe
-    return flags
+def _read_flags(key: str, varints: Iterator[int], *, num_frames: int) -> list[int]:
+    frames: list[int] = []
+    while len(frames) < num_frames:
+        length, flags = divmod(_next(key, varints), 4)
+        if not 1 <= length <= num_frames - len(frames) or (frames and frames[-1] == flags):
+            raise PackError(f"{key}: a run of {length} times flags {flags} at frame {len(frames)} of {num_frames}")
+        frames.extend([flags] * length)
+    return frames
 
 
 def _next(key: str, varints: Iterator[int]) -> int:
@@ -163,8 +192,14 @@ def _next(key: str, varints: Iterator[int]) -> int:
     return value
 
 
+def _signed(value: int) -> int:
+    """Return the number of 64 bits, signed, that is the same modulo 2^64."""
+    return (value + 2**63 & _MASK) - 2**63
+
+
 def _zigzag(value: int) -> int:
-    return 2 * value if value >= 0 else -2 * value - 1
+    signed = _signed(value)
+    return 2 * signed if signed >= 0 else -2 * signed - 1
 
 
 def _unzigzag(value: int) -> int:
@@ -186,6 +221,8 @@ def _read_varints(key: str, data: bytes) -> Iterator[int]:
         value |= (byte & 0x7F) << shift
         shift += 7
         if byte < 0x80:
+            if value > _MASK or (byte == 0 and shift > 7):
+                raise PackError(f"{key}: a number of the table has more than 64 bits, or more bytes than it needs")
             yield value
             value = shift = 0
         elif shift >= 7 * LONGEST_VARINT:

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 
 from google_crc32c import value as crc32c
 
-from framevault.storage.documents import Fields, JsonValue, canonical_json, parse_json
-from framevault.storage.errors import DamagedError, PackError
+from framevault.storage.documents import Fields, JsonValue, canonical_json, check_requires, json_depth, parse_json
+from framevault.storage.errors import DamagedError, PackError, UnsupportedError, UnsupportedPackError
 from framevault.storage.pack_envelope import (
+    LARGEST_HEADER,
     PROLOGUE,
     TRAILER,
     Trailer,
@@ -26,8 +27,7 @@ from framevault.storage.pack_envelope import (
     write_prologue,
     write_trailer,
 )
-from framevault.storage.pack_table import FrameEntry, decode_table, encode_table
-from framevault.storage.store import Store
+from framevault.storage.pack_table import MOST_FRAMES, FrameEntry, decode_table, encode_table
 
 LARGEST_PAYLOAD = 2**31 - 1
 """Bytes of one frame's stream, so that its size fits the index."""
@@ -35,11 +35,17 @@ LARGEST_PAYLOAD = 2**31 - 1
 LARGEST_SIDE = 1 << 20
 """Pixels."""
 
-PROBE_BYTES = 1 << 16
-"""Read at once from either end of a pack for its header and table; a segment's table is a few kilobytes."""
+HIGHEST_BITSTREAM_VERSION = 2**16 - 1
+"""They start at 1."""
 
-LARGEST_GAP = 1 << 16
-"""Bytes between wanted frames that are read along rather than asked for separately."""
+HIGHEST_QUALITY = 1000
+"""They start at 0; what they mean is the codec's affair."""
+
+DEEPEST_SETTINGS = 16
+"""Objects and lists within each other; some JSON readers allow few."""
+
+ROTATIONS = (0, 90, 180, 270)
+"""Degrees."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +58,12 @@ class PackHeader:
     """Of the segment, 32 hex digits."""
     codec: str
     """Name of the codec."""
+    bitstream_version: int
+    """Of the codec's streams; counts up when their layout changes, whatever becomes of the pack's own."""
     codec_fingerprint: str
     """SHA-256 over codec, settings and weights, 64 hex digits."""
     weights_digest: str
-    """SHA-256 of the codec's weights; empty or of nothing for a codec without."""
+    """SHA-256 of the codec's checkpoint, 64 hex digits; of nothing for a codec without."""
     quality: int
     """Rate level of the codec."""
     settings: Mapping[str, JsonValue] = field(default_factory=dict)
@@ -82,7 +90,8 @@ class PackHeader:
     def to_json(self) -> bytes:
         """Return the header as it is stored."""
         names = [name for name in self.__slots__ if name != "settings"]
-        return canonical_json({**{name: getattr(self, name) for name in names}, "settings": dict(self.settings)})
+        members = {name: getattr(self, name) for name in names}
+        return canonical_json({**members, "settings": dict(self.settings), "requires": []})
 
     @classmethod
     def from_json(cls, key: str, payload: bytes) -> PackHeader:
@@ -90,31 +99,36 @@ class PackHeader:
 
         Raises:
             PackError: It is not one.
+            UnsupportedPackError: It requires what this version does not know.
         """
         try:
             members = parse_json(f"{key}: header", payload)
             if not isinstance(members, dict):
                 raise PackError(f"{key}: the header must be a JSON object")
             return cls._from_fields(Fields(f"{key}: header", members))
+        except UnsupportedError as error:
+            raise UnsupportedPackError(str(error)) from error
         except DamagedError as error:
             raise PackError(str(error)) from error
 
     @classmethod
     def _from_fields(cls, fields: Fields) -> PackHeader:
+        check_requires(fields.key, fields.words("requires"))
         return cls(
             video_id=fields.hexadecimal("video_id", length=32),
             segment_id=fields.hexadecimal("segment_id", length=32),
-            codec=fields.text("codec"),
+            codec=fields.word("codec"),
+            bitstream_version=fields.integer("bitstream_version", minimum=1, maximum=HIGHEST_BITSTREAM_VERSION),
             codec_fingerprint=fields.hexadecimal("codec_fingerprint", length=64),
-            weights_digest=fields.text("weights_digest"),
-            quality=fields.integer("quality", maximum=1000),
+            weights_digest=fields.hexadecimal("weights_digest", length=64),
+            quality=fields.integer("quality", maximum=HIGHEST_QUALITY),
             settings=fields.mapping("settings"),
             coded_height=fields.integer("coded_height", minimum=1, maximum=LARGEST_SIDE),
             coded_width=fields.integer("coded_width", minimum=1, maximum=LARGEST_SIDE),
             source_height=fields.integer("source_height", minimum=1, maximum=LARGEST_SIDE),
             source_width=fields.integer("source_width", minimum=1, maximum=LARGEST_SIDE),
             time_base=fields.fraction("time_base"),
-            rotation_degrees=fields.integer("rotation_degrees", maximum=359),
+            rotation_degrees=fields.choice("rotation_degrees", ROTATIONS),
             sample_aspect_ratio=fields.fraction("sample_aspect_ratio"),
             colour=fields.text("colour"),
             sampling=fields.text("sampling"),
@@ -137,6 +151,11 @@ class PackFrame:
     """CRC32C of the stream."""
     is_keyframe: bool
     """Whether the source's frame was a keyframe."""
+    is_independent: bool
+    """Whether the stream decodes without the segment's earlier ones.
+
+    One that does not may need all of them from the latest independent frame on, and none before it.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,15 +233,21 @@ class PackWriter:
         """
         self._header_json = header.to_json()
         PackHeader.from_json(f"segment {header.segment_id}", self._header_json)
+        size, depth = len(self._header_json), json_depth(dict(header.settings))
+        if size > LARGEST_HEADER or depth > DEEPEST_SETTINGS:
+            raise PackError(
+                f"segment {header.segment_id}: settings may be {DEEPEST_SETTINGS} deep and the header have "
+                f"{LARGEST_HEADER} bytes, these are {depth} deep and it has {size}"
+            )
         self._segment_id = header.segment_id
         self._payloads: list[bytes] = []
         self._entries: list[FrameEntry] = []
 
-    def add(self, payload: bytes, *, pts: int, is_keyframe: bool) -> None:
-        """Add the next frame.
+    def add(self, payload: bytes, *, pts: int, is_keyframe: bool, is_independent: bool) -> None:
+        """Add the next frame; its stream may have no bytes at all.
 
         Raises:
-            PackError: The stream is too long, or the pts not above the one before.
+            PackError: The stream is too long, the pts not above the one before, or the first frame not independent.
         """
         if len(payload) > LARGEST_PAYLOAD:
             raise PackError(
@@ -230,19 +255,30 @@ class PackWriter:
             )
         if self._entries and pts <= self._entries[-1].pts:
             raise PackError(f"segment {self._segment_id}: pts must rise, got {pts} after {self._entries[-1].pts}")
+        if not self._entries and not is_independent:
+            raise PackError(f"segment {self._segment_id}: the first frame must be independent")
         self._payloads.append(payload)
         self._entries.append(
-            FrameEntry(length=len(payload), crc32c=crc32c(payload), pts=pts, is_keyframe=bool(is_keyframe))
+            FrameEntry(
+                length=len(payload),
+                crc32c=crc32c(payload),
+                pts=pts,
+                is_keyframe=bool(is_keyframe),
+                is_independent=bool(is_independent),
+            )
         )
 
     def finish(self) -> bytes:
         """Return the pack.
 
         Raises:
-            PackError: No frame was added.
+            PackError: No frame was added, or too many.
         """
-        if not self._entries:
-            raise PackError(f"segment {self._segment_id}: a pack must have at least one frame")
+        if not 1 <= len(self._entries) <= MOST_FRAMES:
+            raise PackError(
+                f"segment {self._segment_id}: a pack must have at least one frame and at most {MOST_FRAMES}, "
+                f"has {len(self._entries)}"
+            )
         table, base = encode_table(self._entries)
         prologue = write_prologue(len(self._header_json))
         trailer = Trailer(
@@ -261,53 +297,18 @@ def read_pack(data: bytes, *, key: str = "pack") -> Pack:
     Raises:
         PackError: It is not a pack; names the key and the reason.
     """
-    return Pack(table=_parse(key, len(data), data, data), data=data)
+    return Pack(table=parse_ends(key, len(data), data, data), data=data)
 
 
-def read_pack_table(store: Store, key: str, *, size_bytes: int) -> PackTable:
-    """Read a stored pack's header and table only.
-
-    Raises:
-        PackError: It is not a pack.
-        NotFoundError: There is none.
-        StoreUnavailableError: The store can't be read.
-    """
-    head = store.read(key, length=min(PROBE_BYTES, size_bytes))
-    tail = store.read(key, start=max(0, size_bytes - PROBE_BYTES), length=min(PROBE_BYTES, size_bytes))
-    if (needed := PROLOGUE.size + read_prologue(key, head)) > len(head):
-        head = store.read(key, length=min(needed, size_bytes))
-    trailer = read_trailer(key, head, tail)
-    if (needed := TRAILER.size + trailer.table_length) > len(tail):
-        tail = store.read(key, start=max(0, size_bytes - needed), length=min(needed, size_bytes))
-    return _parse(key, size_bytes, head, tail)
-
-
-def read_payloads(store: Store, table: PackTable, *, frame_numbers: Sequence[int]) -> list[bytes]:
-    """Read some frames' streams of a stored pack; neighbours are read together.
+def parse_ends(key: str, size_bytes: int, head: bytes, tail: bytes) -> PackTable:
+    """Parse a pack of so many bytes from its first ones, header included, and its last ones, table included.
 
     Raises:
-        PackError: A stream is damaged; names the key and the frame.
-        NotFoundError: The pack is gone.
-        StoreUnavailableError: The store can't be read.
+        PackError: It is not a pack; names the key and the reason.
     """
-    wanted = [table.frames[number] for number in sorted(set(frame_numbers))]
-    payloads: dict[int, bytes] = {}
-    for run in _coalesce(wanted):
-        start = run[0].offset
-        data = store.read(table.key, start=start, length=run[-1].offset + run[-1].length - start)
-        for frame in run:
-            payload = data[frame.offset - start : frame.offset - start + frame.length]
-            payloads[frame.frame_number] = table.check_payload(frame.frame_number, payload)
-    return [payloads[table.frames[number].frame_number] for number in frame_numbers]
-
-
-def _parse(key: str, size_bytes: int, head: bytes, tail: bytes) -> PackTable:
-    """Parse a pack from its first and its last bytes (which may overlap)."""
     header_length = read_prologue(key, head)
     trailer = read_trailer(key, head, tail)
-    room = size_bytes - PROLOGUE.size - TRAILER.size - header_length
-    if trailer.table_length > room:
-        raise PackError(f"{key}: header and table do not fit in {size_bytes} bytes")
+    room = payload_room(key, size_bytes, header_length, trailer)
     header_json = head[PROLOGUE.size : PROLOGUE.size + header_length]
     if len(header_json) != header_length or crc32c(header_json) != trailer.header_crc32c:
         raise PackError(f"{key}: the header's checksum is wrong")
@@ -317,12 +318,22 @@ def _parse(key: str, size_bytes: int, head: bytes, tail: bytes) -> PackTable:
         raise PackError(f"{key}: the table's checksum is wrong")
     entries = decode_table(key, table, num_frames=trailer.num_frames, base=trailer.base)
     payload_bytes = sum(entry.length for entry in entries)
-    if payload_bytes != room - trailer.table_length:
-        raise PackError(
-            f"{key}: the table's streams must fill {room - trailer.table_length} bytes, fill {payload_bytes}"
-        )
+    if payload_bytes != room:
+        raise PackError(f"{key}: the table's streams must fill {room} bytes, fill {payload_bytes}")
     header = PackHeader.from_json(key, header_json)
     return PackTable(key=key, header=header, frames=_frames(entries, PROLOGUE.size + header_length))
+
+
+def payload_room(key: str, size_bytes: int, header_length: int, trailer: Trailer) -> int:
+    """Return how many bytes of a pack are left for streams.
+
+    Raises:
+        PackError: Header and table have more than there are.
+    """
+    room = size_bytes - PROLOGUE.size - TRAILER.size - header_length - trailer.table_length
+    if room < 0:
+        raise PackError(f"{key}: header and table do not fit in {size_bytes} bytes")
+    return room
 
 
 def _frames(entries: Sequence[FrameEntry], offset: int) -> tuple[PackFrame, ...]:
@@ -336,18 +347,8 @@ def _frames(entries: Sequence[FrameEntry], offset: int) -> tuple[PackFrame, ...]
                 length=entry.length,
                 crc32c=entry.crc32c,
                 is_keyframe=entry.is_keyframe,
+                is_independent=entry.is_independent,
             )
         )
         offset += entry.length
     return tuple(frames)
-
-
-def _coalesce(frames: Sequence[PackFrame]) -> list[list[PackFrame]]:
-    """Group frames, in order, that lie close together."""
-    runs: list[list[PackFrame]] = []
-    for frame in frames:
-        if runs and frame.offset - (runs[-1][-1].offset + runs[-1][-1].length) <= LARGEST_GAP:
-            runs[-1].append(frame)
-        else:
-            runs.append([frame])
-    return runs

@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from framevault.storage.documents import FORMAT_VERSION, Fields, seal, unseal, utc_now
+from framevault.storage.documents import LARGEST_COUNT, Fields, seal, unseal, utc_now
 from framevault.storage.errors import AlreadyExistsError, DamagedError, StoreError
 from framevault.storage.store import Store
 
@@ -19,6 +19,9 @@ CATEGORIES: tuple[FailureCategory, ...] = ("input", "killed", "environment", "bu
 
 FAILURE_FORMAT = "framevault failure"
 """What a failure document says about itself."""
+
+FAILURE_VERSION = 1
+"""Of failure documents."""
 
 FAILURE_KEY = re.compile(r"quarantine/([0-9a-f]{32})/([0-9]{4,9})\.json")
 """Key of a failure: subject, number of the failure of this subject."""
@@ -59,7 +62,7 @@ class Failure:
     def to_document(self) -> bytes:
         """Return it as it is stored."""
         plain = {member.name: getattr(self, member.name) for member in fields(self)}
-        return seal({**plain, "format": FAILURE_FORMAT, "version": FORMAT_VERSION})
+        return seal(plain, kind=FAILURE_FORMAT, version=FAILURE_VERSION)
 
 
 def write_failure(store: Store, failure: Failure) -> str:
@@ -109,17 +112,18 @@ def read_failure(store: Store, key: str) -> Failure:
         StoreUnavailableError: The store can't be read.
     """
     members = unseal(f"{store.url}: {key}", store.read(key))
-    members.check_kind(FAILURE_FORMAT)
-    texts = ("name", "source_url", "reason", "command", "created_at")
+    members.check_kind(FAILURE_FORMAT, version=FAILURE_VERSION)
+    texts = ("name", "source_url", "reason", "command")
     failure = Failure(
         **{name: members.text(name) for name in texts},
         subject_id=members.hexadecimal("subject_id", length=32),
         video_id=members.hexadecimal("video_id", length=32),
         category=_read_category(members),
-        attempts=members.integer("attempts"),
+        attempts=members.integer("attempts", maximum=LARGEST_COUNT),
         first_pts=members.pts_or_none("first_pts"),
         last_pts=members.pts_or_none("last_pts"),
-        num_frames=members.integer("num_frames"),
+        num_frames=members.integer("num_frames", maximum=LARGEST_COUNT),
+        created_at=members.time("created_at"),
     )
     if not key.startswith(f"quarantine/{failure.subject_id}/"):
         raise DamagedError(f"{members.key}: holds the failure of {failure.subject_id}")

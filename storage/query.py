@@ -11,10 +11,12 @@ the views that a statement names are read; they stay for the next statement of t
 | `frames` | stored frame |
 | `detections` | object found with a score of at least 0.3 |
 | `all_detections` | object found |
+| `masks` | object found by a detector that gives masks |
+| `labels` | label of a frame |
 | `failures` | segment or source that could not be stored |
 
-Rows of `frames`, `detections` and `all_detections` come in no particular order; sorting all of them for each statement
-would cost more than most statements do.
+Rows of `frames`, `detections`, `all_detections`, `masks` and `labels` come in no particular order; sorting all of them
+for each statement would cost more than most statements do.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import duckdb
 import pyarrow as pa
 
 from framevault.storage.errors import QueryError
+from framevault.storage.fact_rows import FactTables
 from framevault.storage.store import Store
 from framevault.storage.tables import VaultTables
 
@@ -59,7 +62,7 @@ VIEWS: dict[str, tuple[tuple[str, ...], str]] = {
         f"""SELECT {VIDEO_COLUMNS}, v.run_fp, s.segment_id, f.frame_number,
                 s.first_frame + f.frame_number AS video_frame,
                 f.pts, {TIME_S.format(pts="f.pts")} AS time_s,
-                f.size_bytes, f.is_keyframe
+                f.size_bytes, f.is_keyframe, f.is_independent
             FROM _frames f JOIN _segments s USING (video_number, segment_number) JOIN _videos v USING (video_number)""",
     ),
     "all_detections": (
@@ -72,6 +75,25 @@ VIEWS: dict[str, tuple[tuple[str, ...], str]] = {
                 JOIN _videos v USING (video_number) JOIN _detectors o USING (detector_number)""",
     ),
     "detections": (("all_detections",), f"SELECT * FROM all_detections WHERE score >= {SCORE_OF_DETECTIONS}::FLOAT"),
+    "masks": (
+        ("_videos", "_segments", "_detectors", "_masks"),
+        f"""SELECT {VIDEO_COLUMNS}, v.run_fp, s.segment_id, m.frame_number,
+                s.first_frame + m.frame_number AS video_frame,
+                m.pts, {TIME_S.format(pts="m.pts")} AS time_s,
+                o.detector, o.detector_fp, m.label, m.label_id, m.score, m.x_min, m.y_min, m.x_max, m.y_max,
+                v.height, v.width, m.mask_rle
+            FROM _masks m JOIN _segments s USING (video_number, segment_number)
+                JOIN _videos v USING (video_number) JOIN _detectors o USING (detector_number)""",
+    ),
+    "labels": (
+        ("_videos", "_segments", "_models", "_labels"),
+        f"""SELECT {VIDEO_COLUMNS}, v.run_fp, s.segment_id, l.frame_number,
+                s.first_frame + l.frame_number AS video_frame,
+                l.pts, {TIME_S.format(pts="l.pts")} AS time_s,
+                o.model, o.model_fp, l.rank, l.label, l.label_id, l.score
+            FROM _labels l JOIN _segments s USING (video_number, segment_number)
+                JOIN _videos v USING (video_number) JOIN _models o USING (model_number)""",
+    ),
     "failures": (("_failures",), "SELECT * FROM _failures"),
 }
 """What each view needs, tables or another view, and its SQL."""
@@ -83,6 +105,7 @@ class VaultQuery:
     def __init__(self, store: Store) -> None:
         """Connect; nothing is read yet."""
         self._tables = VaultTables(store)
+        facts = FactTables(self._tables)
         self._sources: dict[str, Callable[[], pa.Table]] = {
             "_videos": self._tables.video_rows,
             "_names": self._tables.name_rows,
@@ -90,6 +113,9 @@ class VaultQuery:
             "_frames": self._tables.frame_rows,
             "_detections": self._tables.detection_rows,
             "_detectors": self._tables.detector_rows,
+            "_masks": facts.mask_rows,
+            "_labels": facts.label_rows,
+            "_models": facts.model_rows,
             "_failures": self._tables.failure_rows,
         }
         self._loaded: set[str] = set()

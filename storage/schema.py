@@ -1,8 +1,8 @@
 """The Parquet parts: their columns, and how they become bytes and back.
 
-A column once written is never changed or reused; `tests/storage/test_schema.py` spells them out. Parts are written
-without statistics, page checksums and Arrow's own schema: a part is read whole, its checksum stands in the manifest,
-and each of these costs more than the rows of a small segment.
+A column once written is never changed or reused; `tests/storage/test_schema.py` spells them out. A reader ignores
+columns that it does not know. Parts are written without statistics, page checksums and Arrow's own schema: a part is
+read whole, its checksum stands in the manifest, and each of these costs more than the rows of a small segment.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ FRAMES_SCHEMA = pa.schema(
         pa.field("pts", pa.int64(), nullable=False),
         pa.field("size_bytes", pa.int32(), nullable=False),
         pa.field("is_keyframe", pa.bool_(), nullable=False),
+        pa.field("is_independent", pa.bool_(), nullable=False),
     ]
 )
-"""One row a frame: position in the segment, pts in ticks of the source's time base, size of its stream, keyframe."""
+"""One row a frame: position in the segment, pts in ticks of the source's time base, size of its stream, two flags."""
 
 DETECTIONS_SCHEMA = pa.schema(
     [
@@ -46,6 +47,15 @@ DETECTIONS_SCHEMA = pa.schema(
 Boxes are in pixels of the source's upright frame; y points down.
 """
 
+MASK_FIELD = pa.field("mask_rle", pa.string(), nullable=False)
+"""The column of detections that have masks: COCO's compressed counts of a mask as large as the source's upright frame.
+
+Parts of detectors that give boxes only have no such column.
+"""
+
+MASKED_DETECTIONS_SCHEMA = DETECTIONS_SCHEMA.append(MASK_FIELD)
+"""One row an object, with its mask."""
+
 BOX_COLUMNS = ("x_min", "y_min", "x_max", "y_max")
 """Columns of a box, in the order of an `xyxy` array."""
 
@@ -53,9 +63,11 @@ FrameDetections = tuple[int, int, NDArray[np.float32], NDArray[np.float32], NDAr
 """Of one frame: frame number, pts, boxes [K, 4] as xyxy, scores [K], label numbers [K]."""
 
 
-def frames_table(pts: Sequence[int], *, size_bytes: Sequence[int], is_keyframe: Sequence[bool]) -> pa.Table:
+def frames_table(
+    pts: Sequence[int], *, size_bytes: Sequence[int], is_keyframe: Sequence[bool], is_independent: Sequence[bool]
+) -> pa.Table:
     """Return the rows of a segment's frames, which are numbered from 0."""
-    columns = [np.arange(len(pts), dtype=np.int32), pts, size_bytes, is_keyframe]
+    columns = [np.arange(len(pts), dtype=np.int32), pts, size_bytes, is_keyframe, is_independent]
     return pa.Table.from_arrays(
         [pa.array(column, type=field.type) for column, field in zip(columns, FRAMES_SCHEMA, strict=True)],
         schema=FRAMES_SCHEMA,
@@ -101,7 +113,7 @@ def detections_table(rows: Iterable[FrameDetections], *, labels: Sequence[str]) 
 
 def frames_to_parquet(table: pa.Table) -> bytes:
     """Return a frames part; about 2 bytes a frame and 750 for the file."""
-    return _to_parquet(
+    return to_parquet(
         table,
         use_dictionary=False,
         column_encoding={
@@ -109,13 +121,14 @@ def frames_to_parquet(table: pa.Table) -> bytes:
             "pts": "DELTA_BINARY_PACKED",
             "size_bytes": "DELTA_BINARY_PACKED",
             "is_keyframe": "RLE",
+            "is_independent": "RLE",
         },
     )
 
 
 def detections_to_parquet(table: pa.Table) -> bytes:
-    """Return a detections part."""
-    return _to_parquet(
+    """Return a detections part, with masks if the table has them."""
+    return to_parquet(
         table,
         use_dictionary=["label"],
         column_encoding={
@@ -133,7 +146,13 @@ def read_frames(key: str, payload: bytes) -> pa.Table:
     Raises:
         DamagedError: It is not one; names the key.
     """
-    return _from_parquet(key, payload, schema=FRAMES_SCHEMA)
+    table = from_parquet(key, payload, schema=FRAMES_SCHEMA)
+    numbers, pts = column_values(table, "frame_number"), column_values(table, "pts")
+    if not len(numbers) or not np.array_equal(numbers, np.arange(len(numbers))):
+        raise DamagedError(f"{key}: frame_number must be 0, 1, 2 and so on")
+    if not (pts[1:] > pts[:-1]).all():
+        raise DamagedError(f"{key}: pts must rise")
+    return table
 
 
 def read_detections(key: str, payload: bytes) -> pa.Table:
@@ -142,10 +161,51 @@ def read_detections(key: str, payload: bytes) -> pa.Table:
     Raises:
         DamagedError: It is not one; names the key.
     """
-    return _from_parquet(key, payload, schema=DETECTIONS_SCHEMA)
+    table = from_parquet(key, payload, schema=DETECTIONS_SCHEMA)
+    if fault := find_fault(table):
+        raise DamagedError(f"{key}: {fault}")
+    return table
 
 
-def _to_parquet(table: pa.Table, *, use_dictionary: bool | list[str], column_encoding: dict[str, str]) -> bytes:
+def read_masked_detections(key: str, payload: bytes) -> pa.Table:
+    """Return the rows of a detections part with masks, which are not looked into.
+
+    Raises:
+        DamagedError: It is not one; names the key.
+    """
+    table = from_parquet(key, payload, schema=MASKED_DETECTIONS_SCHEMA)
+    if fault := find_fault(table):
+        raise DamagedError(f"{key}: {fault}")
+    return table
+
+
+def with_masks(detections: pa.Table, masks: Sequence[str]) -> pa.Table:
+    """Return detections with a mask each, in the order of the rows."""
+    if len(masks) != detections.num_rows:
+        raise ValueError(f"{detections.num_rows} detections must have as many masks, got {len(masks)}")
+    return detections.append_column(MASK_FIELD, pa.array(list(masks), pa.string()))
+
+
+def find_fault(detections: pa.Table) -> str | None:
+    """Say what is wrong with the values of detections; None if nothing is."""
+    numbers, scores = column_values(detections, "frame_number"), column_values(detections, "score")
+    if (numbers < 0).any() or not (numbers[1:] >= numbers[:-1]).all():
+        return "rows must be sorted by frame_number, which begins at 0"
+    if not ((scores >= 0) & (scores <= 1)).all():
+        return "scores must be 0 to 1"
+    x_min, y_min, x_max, y_max = (column_values(detections, name) for name in BOX_COLUMNS)
+    with np.errstate(invalid="ignore"):
+        # The comparisons are false for NaN, and the differences NaN between infinities.
+        if (
+            not ((x_max - x_min >= 0) & (y_max - y_min >= 0)).all()
+            or not np.isfinite(x_max - x_min + y_max - y_min).all()
+        ):
+            return "boxes must be finite, with x_min <= x_max and y_min <= y_max"
+    return None
+
+
+def to_parquet(table: pa.Table, *, use_dictionary: bool | list[str], column_encoding: dict[str, str]) -> bytes:
+    """Return a table as a part."""
     sink = io.BytesIO()
     pq.write_table(
         table,
@@ -160,12 +220,17 @@ def _to_parquet(table: pa.Table, *, use_dictionary: bool | list[str], column_enc
     return sink.getvalue()
 
 
-def _from_parquet(key: str, payload: bytes, *, schema: pa.Schema) -> pa.Table:
+def from_parquet(key: str, payload: bytes, *, schema: pa.Schema) -> pa.Table:
+    """Return the columns of a schema that a part must have; others are ignored.
+
+    Raises:
+        DamagedError: It is no Parquet, or a column is missing or of another type; names the key.
+    """
     try:
         # Not `pq.read_table`: that one imports pandas, which takes longer than most queries.
-        table = pq.ParquetFile(io.BytesIO(payload)).read()
-        if table.schema.names != schema.names:
-            raise DamagedError(f"{key}: columns must be {schema.names}, are {table.schema.names}")
+        file = pq.ParquetFile(io.BytesIO(payload))
+        _check_columns(key, file.schema_arrow, schema=schema)
+        table = file.read(columns=schema.names).select(schema.names)
         if any(column.null_count for column in table.columns):
             raise DamagedError(f"{key}: no value may be missing")
         return table.cast(schema)
@@ -173,3 +238,20 @@ def _from_parquet(key: str, payload: bytes, *, schema: pa.Schema) -> pa.Table:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DamagedError(f"{key}: must be Parquet with the columns {schema.names}: {error}") from error
+
+
+def _check_columns(key: str, found: pa.Schema, *, schema: pa.Schema) -> None:
+    for field in schema:
+        # A dictionary is how a column is encoded, not what it holds.
+        expected = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        types = [each.type for each in found if each.name == field.name]
+        if types != [expected]:
+            there = ", ".join(map(str, types)) or "none"
+            raise DamagedError(f"{key}: must have one column {field.name} of type {expected}, has {there}")
+
+
+def column_values(table: pa.Table, name: str) -> NDArray[Any]:
+    """Return a column of numbers as an array."""
+    # Not `to_numpy`: that one imports pandas, too.
+    values: NDArray[Any] = np.from_dlpack(table[name].combine_chunks())
+    return values

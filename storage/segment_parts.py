@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from framevault.storage.errors import AlreadyExistsError, DamagedError, PackError
+from framevault.storage.errors import (
+    AlreadyExistsError,
+    DamagedError,
+    PackError,
+    UnsupportedError,
+    UnsupportedPackError,
+)
 from framevault.storage.packs import Pack, read_pack
 from framevault.storage.schema import frames_table, frames_to_parquet, read_frames
 from framevault.storage.store import ObjectRef, Store
@@ -26,6 +32,7 @@ def frames_of_pack(pack: Pack) -> pa.Table:
         [frame.pts for frame in pack.frames],
         size_bytes=[frame.length for frame in pack.frames],
         is_keyframe=[frame.is_keyframe for frame in pack.frames],
+        is_independent=[frame.is_independent for frame in pack.frames],
     )
 
 
@@ -34,10 +41,13 @@ def parse_stored_pack(store: Store, key: str, payload: bytes) -> Pack:
 
     Raises:
         DamagedError: It is not the pack of the segment that the key names.
+        UnsupportedError: It is a pack of another version.
     """
     try:
         pack = read_pack(payload, key=f"{store.url}: {key}")
         pack.check_payloads()
+    except UnsupportedPackError as error:
+        raise UnsupportedError(str(error)) from error
     except PackError as error:
         raise DamagedError(str(error)) from error
     if pack_key(pack.header.segment_id) != key:

@@ -35,6 +35,7 @@ VIDEOS_SCHEMA = pa.schema(
         ("container", pa.string()),
         ("source_codec", pa.string()),
         ("codec", pa.string()),
+        ("bitstream_version", pa.int32()),
         ("quality", pa.int32()),
         ("sampling", pa.string()),
         ("width", pa.int32()),
@@ -167,12 +168,12 @@ class VaultTables:
             _video_row(number, manifest, names=self.names[manifest.video_id])
             for number, manifest in enumerate(self.manifests)
         ]
-        return _from_rows(rows, VIDEOS_SCHEMA)
+        return from_rows(rows, VIDEOS_SCHEMA)
 
     def name_rows(self) -> pa.Table:
         """Return the rows of `NAMES_SCHEMA`."""
         rows = [{"video": name, "video_id": video_id} for video_id, names in self.names.items() for name in names]
-        return _from_rows(rows, NAMES_SCHEMA)
+        return from_rows(rows, NAMES_SCHEMA)
 
     def segment_rows(self) -> pa.Table:
         """Return the rows of `SEGMENTS_SCHEMA`."""
@@ -191,29 +192,29 @@ class VaultTables:
             }
             for place in self.placed
         ]
-        return _from_rows(rows, SEGMENTS_SCHEMA)
+        return from_rows(rows, SEGMENTS_SCHEMA)
 
     def frame_rows(self) -> pa.Table:
         """Read all frames parts and return the rows of `FRAME_ROWS_SCHEMA`."""
         refs = [place.record.frames for place in self.placed]
         parts = []
-        for place, part in zip(self.placed, self._read_parts(refs, read_frames), strict=True):
+        for place, part in zip(self.placed, self.read_parts(refs, read_frames), strict=True):
             if part.num_rows != place.record.num_frames:
                 raise DamagedError(
                     f"{place.record.frames.key} must have {place.record.num_frames} rows, has {part.num_rows}"
                 )
-            parts.append(_with_numbers(part, FRAME_ROWS_SCHEMA, [place.video_number, place.segment_number]))
-        return _concatenate(parts, FRAME_ROWS_SCHEMA)
+            parts.append(with_numbers(part, FRAME_ROWS_SCHEMA, [place.video_number, place.segment_number]))
+        return concatenate(parts, FRAME_ROWS_SCHEMA)
 
     def detection_rows(self) -> pa.Table:
         """Read all detections parts and return the rows of `DETECTION_ROWS_SCHEMA`."""
-        found = list(self._visible_detections())
+        found = list(self.visible_detections())
         refs = [part.part for _, _, part in found]
         parts = []
-        for (place, manifest, _), part in zip(found, self._read_parts(refs, read_detections), strict=True):
+        for (place, manifest, _), part in zip(found, self.read_parts(refs, read_detections), strict=True):
             numbers = [place.video_number, place.segment_number, self.detectors.index(_detector_of(manifest))]
-            parts.append(_with_numbers(part, DETECTION_ROWS_SCHEMA, numbers))
-        return _concatenate(parts, DETECTION_ROWS_SCHEMA)
+            parts.append(with_numbers(part, DETECTION_ROWS_SCHEMA, numbers))
+        return concatenate(parts, DETECTION_ROWS_SCHEMA)
 
     def detector_rows(self) -> pa.Table:
         """Return the rows of `DETECTORS_SCHEMA`."""
@@ -221,15 +222,15 @@ class VaultTables:
             {"detector_number": number, "detector": name, "detector_fp": fingerprint}
             for number, (fingerprint, name) in enumerate(self.detectors)
         ]
-        return _from_rows(rows, DETECTORS_SCHEMA)
+        return from_rows(rows, DETECTORS_SCHEMA)
 
     def failure_rows(self) -> pa.Table:
         """Return the rows of `FAILURES_SCHEMA`."""
         stored = {place.record.segment_id for place in self.placed} | set(self.names)
         rows = [_failure_row(failure, stored=stored) for failure in load_failures(self.store)]
-        return _from_rows(rows, FAILURES_SCHEMA)
+        return from_rows(rows, FAILURES_SCHEMA)
 
-    def _visible_detections(self) -> Iterator[tuple[PlacedSegment, DetectionManifest, DetectionPart]]:
+    def visible_detections(self) -> Iterator[tuple[PlacedSegment, DetectionManifest, DetectionPart]]:
         """Give the detections of segments that are visible themselves, in the order of videos and frames."""
         parts: dict[tuple[str, str, str], list[tuple[DetectionManifest, DetectionPart]]] = {}
         for manifest in self.detections:
@@ -240,7 +241,8 @@ class VaultTables:
             for manifest, part in parts.get((video.video_id, video.run_fp, place.record.segment_id), ()):
                 yield place, manifest, part
 
-    def _read_parts(self, refs: Sequence[ObjectRef], parse: Callable[[str, bytes], pa.Table]) -> Iterator[pa.Table]:
+    def read_parts(self, refs: Sequence[ObjectRef], parse: Callable[[str, bytes], pa.Table]) -> Iterator[pa.Table]:
+        """Read parts, checked, several at a time; in order."""
         return self.store.map(lambda ref: parse(ref.key, self.store.read_checked(ref)), refs)
 
 
@@ -296,7 +298,7 @@ def _detector_of(manifest: DetectionManifest) -> tuple[str, str]:
     return manifest.detector_fp, manifest.detector
 
 
-def _from_rows(rows: Sequence[Mapping[str, object]], schema: pa.Schema) -> pa.Table:
+def from_rows(rows: Sequence[Mapping[str, object]], schema: pa.Schema) -> pa.Table:
     """Make a table. By way of JSON: `pyarrow.array` would import pandas, which takes longer than most queries."""
     if not rows:
         return schema.empty_table()
@@ -308,7 +310,7 @@ def _from_rows(rows: Sequence[Mapping[str, object]], schema: pa.Schema) -> pa.Ta
     )
 
 
-def _with_numbers(part: pa.Table, schema: pa.Schema, numbers: Sequence[int]) -> pa.Table:
+def with_numbers(part: pa.Table, schema: pa.Schema, numbers: Sequence[int]) -> pa.Table:
     """Put columns of one int32 each before a part's own; from buffers, for the same reason as above."""
     columns = []
     for number in numbers:
@@ -318,5 +320,6 @@ def _with_numbers(part: pa.Table, schema: pa.Schema, numbers: Sequence[int]) -> 
     return pa.Table.from_arrays([*columns, *own], schema=schema)
 
 
-def _concatenate(parts: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
+def concatenate(parts: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
+    """Return the rows of all parts."""
     return pa.concat_tables(parts) if parts else schema.empty_table()

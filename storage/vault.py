@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import os
 
-from framevault.storage.documents import FORMAT_VERSION, seal, unseal
-from framevault.storage.errors import AlreadyExistsError, NotFoundError, NoVaultError, VaultError
+from framevault.storage.documents import check_requires, seal, unseal
+from framevault.storage.errors import (
+    AlreadyExistsError,
+    NotFoundError,
+    NoVaultError,
+    UnsupportedError,
+    VaultError,
+)
 from framevault.storage.store import Store, open_store
 
 VAULT_KEY = "vault.json"
@@ -13,6 +19,12 @@ VAULT_KEY = "vault.json"
 
 VAULT_FORMAT = "framevault"
 """What vault.json says about itself."""
+
+VAULT_VERSION = 1
+"""Of the layout: which keys there are and what they mean. Documents, packs and bitstreams have their own versions."""
+
+REQUIRES_FOLDER = "requires"
+"""Its keys `<feature>.json` name what a reader must know; vault.json itself can never get a name more."""
 
 
 def open_vault(url: str, *, create: bool) -> Store:
@@ -48,11 +60,13 @@ def check_vault_document(key: str, payload: bytes) -> None:
         VaultError: It belongs to something else or to another version.
         ChecksumError: It is damaged.
     """
-    fields = unseal(key, payload)
-    if (kind := fields.text("format")) != VAULT_FORMAT:
-        raise VaultError(f"{key}: format must be {VAULT_FORMAT!r}, is {kind!r}")
-    if (version := fields.integer("version")) != FORMAT_VERSION:
-        raise VaultError(f"{key}: this framevault reads vaults of version {FORMAT_VERSION}, this is one of {version}")
+    try:
+        fields = unseal(key, payload)
+        if (kind := fields.text("format")) != VAULT_FORMAT:
+            raise VaultError(f"{key}: format must be {VAULT_FORMAT!r}, is {kind!r}")
+        fields.check_version(VAULT_VERSION)
+    except UnsupportedError as error:
+        raise VaultError(str(error)) from error
 
 
 def _check(store: Store) -> None:
@@ -62,12 +76,17 @@ def _check(store: Store) -> None:
         _refuse_other_content(store)
         raise NoVaultError(f"{store.url}: there is no vault") from error
     check_vault_document(f"{store.url}: {VAULT_KEY}", payload)
+    names = [key.rpartition("/")[2].removesuffix(".json") for key in store.list(REQUIRES_FOLDER)]
+    try:
+        check_requires(store.url, names)
+    except UnsupportedError as error:
+        raise VaultError(str(error)) from error
 
 
 def _create(store: Store) -> None:
     _refuse_other_content(store)
     try:
-        store.create(VAULT_KEY, seal({"format": VAULT_FORMAT, "version": FORMAT_VERSION}))
+        store.create(VAULT_KEY, seal({}, kind=VAULT_FORMAT, version=VAULT_VERSION))
     except AlreadyExistsError:
         _check(store)
 

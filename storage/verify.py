@@ -22,18 +22,27 @@ from framevault.storage.detections import (
     has_frames_below,
     read_detection_manifest,
 )
-from framevault.storage.errors import DamagedError, NotFoundError, VaultError
+from framevault.storage.errors import DamagedError, NotFoundError, UnsupportedError, VaultError
+from framevault.storage.frame_facts import (
+    FACT_KINDS,
+    FACTS_MANIFEST_KEY,
+    FactManifest,
+    FactPart,
+    read_fact_manifest,
+    read_facts,
+)
 from framevault.storage.index import MANIFEST_KEY, SegmentRecord, VideoManifest, latest_manifest_keys, read_manifest
 from framevault.storage.names import NAME_KEY, read_name
 from framevault.storage.packs import Pack
 from framevault.storage.quarantine import FAILURE_KEY, read_failure
-from framevault.storage.schema import read_detections, read_frames
+from framevault.storage.rle import RleError, check_mask
+from framevault.storage.schema import column_values, read_detections, read_frames, read_masked_detections
 from framevault.storage.segment_parts import frames_key, frames_of_pack, pack_key, parse_stored_pack
 from framevault.storage.store import ObjectRef, Store
 from framevault.storage.vault import VAULT_KEY, check_vault_document
 
-FindingKind = Literal["damaged", "missing", "orphan", "leftover"]
-"""What is wrong: `damaged` and `missing` are errors, `orphan` and `leftover` are information."""
+FindingKind = Literal["damaged", "missing", "unsupported", "orphan", "leftover"]
+"""What is wrong: `orphan` and `leftover` are information, the others errors. `unsupported`: another version's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,14 +52,14 @@ class Finding:
     key: str
     """The object's."""
     kind: FindingKind
-    """Damaged or missing; or named by no manifest (orphan), or left by a killed writer (leftover)."""
+    """Damaged, missing, another version's; or named by no manifest (orphan), left by a killed writer (leftover)."""
     problem: str
     """What is wrong, in words; names the key."""
 
     @property
     def is_error(self) -> bool:
         """Whether something is lost, rather than just superfluous."""
-        return self.kind in {"damaged", "missing"}
+        return self.kind in {"damaged", "missing", "unsupported"}
 
 
 @dataclass(slots=True)
@@ -65,6 +74,8 @@ class VerifyCounts:
     """Frames whose stream was checked."""
     num_detections: int = 0
     """Rows of detections that were checked."""
+    num_facts: int = 0
+    """Rows of labels and vectors that were checked."""
     num_objects: int = 0
     """Objects that were read."""
     num_bytes: int = 0
@@ -104,6 +115,7 @@ class _Verification:
         self._findings: list[Finding] = []
         self._manifests: list[VideoManifest] = []
         self._detections: dict[tuple[str, str], list[DetectionManifest]] = {}
+        self._facts: dict[tuple[str, str], list[FactManifest]] = {}
 
     def run(self) -> Iterator[Finding]:
         """Give all findings."""
@@ -116,9 +128,15 @@ class _Verification:
             for record in manifest.segments:
                 self._try(record.pack.key, partial(self._check_segment, manifest, record, pts))
                 yield from self._take_findings()
-            for found in self._detections.pop((manifest.video_id, manifest.run_fp), []):
+            all_found = self._detections.pop((manifest.video_id, manifest.run_fp), [])
+            self._check_agreement(all_found)
+            for found in all_found:
                 for part in found.parts:
-                    self._try(part.part.key, partial(self._check_detections, found, part, pts))
+                    self._try(part.part.key, partial(self._check_detections, manifest, found, part, pts))
+                yield from self._take_findings()
+            for facts in self._facts.pop((manifest.video_id, manifest.run_fp), []):
+                for fact_part in facts.parts:
+                    self._try(fact_part.part.key, partial(self._check_facts, facts, fact_part, pts))
                 yield from self._take_findings()
         self._check_unnamed()
         yield from self._take_findings()
@@ -137,6 +155,10 @@ class _Verification:
                 found = self._check_document(key, read_detection_manifest)
                 if found is not None:
                     self._detections.setdefault((found.video_id, found.run_fp), []).append(found)
+            elif FACTS_MANIFEST_KEY.fullmatch(key):
+                facts = self._check_document(key, read_fact_manifest)
+                if facts is not None:
+                    self._facts.setdefault((facts.video_id, facts.run_fp), []).append(facts)
             elif NAME_KEY.fullmatch(key):
                 self._check_document(key, read_name)
             elif FAILURE_KEY.fullmatch(key):
@@ -159,8 +181,10 @@ class _Verification:
         stored = SegmentRecord.of_pack(pack, pack_ref=record.pack, frames_ref=record.frames)
         if stored != record:
             raise DamagedError(f"{record.pack.key} holds {stored}, {manifest.key} says {record}")
-        if (pack.header.codec_fingerprint, record.video_id) != (manifest.codec_fingerprint, manifest.video_id):
-            raise DamagedError(f"{record.pack.key} is of another codec or video than {manifest.key} says")
+        header = pack.header
+        said = (manifest.codec, manifest.bitstream_version, manifest.codec_fingerprint, manifest.time_base)
+        if (header.codec, header.bitstream_version, header.codec_fingerprint, header.time_base) != said:
+            raise DamagedError(f"{record.pack.key} is of another codec or time base than {manifest.key} says")
         if rows is not None:
             self._try(record.frames.key, partial(_check_frames, record.frames.key, rows, pack))
 
@@ -168,27 +192,41 @@ class _Verification:
         return read_frames(ref.key, self._read(ref))
 
     def _check_detections(
-        self, manifest: DetectionManifest, part: DetectionPart, pts: dict[str, NDArray[np.int64]]
+        self, video: VideoManifest, manifest: DetectionManifest, part: DetectionPart, pts: dict[str, NDArray[np.int64]]
     ) -> None:
-        rows = read_detections(part.part.key, self._read(part.part))
+        read = read_masked_detections if manifest.has_masks else read_detections
+        rows = read(part.part.key, self._read(part.part))
         self._counts.num_detections += rows.num_rows
         if rows.num_rows != part.num_detections:
             raise DamagedError(f"{part.part.key} has {rows.num_rows} rows, {manifest.key} says {part.num_detections}")
-        frame_pts = pts.get(part.segment_id)
-        if frame_pts is None:
-            raise DamagedError(
-                f"{part.part.key} is of segment {part.segment_id}, which can't be read or is not visible"
-            )
-        if part.num_frames != len(frame_pts) or not has_frames_below(rows, part.num_frames):
-            raise DamagedError(f"{part.part.key} must be about {len(frame_pts)} frames")
-        numbers = rows["frame_number"].to_numpy()
-        if not np.array_equal(rows["pts"].to_numpy(), frame_pts[numbers]):
-            raise DamagedError(f"{part.part.key} has other pts than {pack_key(part.segment_id)}")
+        _check_frames_of(part, rows, pts.get(part.segment_id))
+        if manifest.has_masks:
+            _check_masks(part.part.key, rows, height=video.height, width=video.width)
+
+    def _check_agreement(self, manifests: list[DetectionManifest]) -> None:
+        """Check that those of one detector, which count together, say the same about masks."""
+        first_of: dict[str, DetectionManifest] = {}
+        for manifest in manifests:
+            first = first_of.setdefault(manifest.detector_fp, manifest)
+            if manifest.has_masks != first.has_masks:
+                problem = f"{manifest.key} and {first.key} must agree whether there are masks"
+                self._report(manifest.key, "damaged", problem)
+
+    def _check_facts(self, manifest: FactManifest, part: FactPart, pts: dict[str, NDArray[np.int64]]) -> None:
+        rows = read_facts(manifest.kind, part.part.key, self._read(part.part), num_frames=part.num_frames)
+        self._counts.num_facts += rows.num_rows
+        if rows.num_rows != part.num_rows:
+            raise DamagedError(f"{part.part.key} has {rows.num_rows} rows, {manifest.key} says {part.num_rows}")
+        _check_frames_of(part, rows, pts.get(part.segment_id))
 
     def _check_unnamed(self) -> None:
         """Check what no manifest names. A rerun takes such parts as they are, so damage in them is an error too."""
-        for (video_id, run_fp), manifests in self._detections.items():
-            for manifest in manifests:
+        unseen: dict[tuple[str, str], list[DetectionManifest | FactManifest]] = {}
+        for of_kind in (self._detections, self._facts):
+            for run, manifests in of_kind.items():
+                unseen.setdefault(run, []).extend(manifests)
+        for (video_id, run_fp), lost in unseen.items():
+            for manifest in lost:
                 problem = f"{manifest.key} is about run {run_fp} of video {video_id}, which has no readable manifest"
                 self._report(manifest.key, "missing", problem)
                 self._unnamed -= {part.part.key for part in manifest.parts}
@@ -210,6 +248,9 @@ class _Verification:
             self._check_orphan_frames(key, read_frames(key, payload))
         elif folder == "detections":
             read_detections(key, payload)
+        for kind in FACT_KINDS:
+            if folder == kind:
+                read_facts(kind, key, payload)
         return True
 
     def _check_orphan_frames(self, key: str, rows: pa.Table) -> None:
@@ -232,6 +273,8 @@ class _Verification:
             return check()
         except NotFoundError as error:
             self._report(key, "missing", str(error))
+        except UnsupportedError as error:
+            self._report(key, "unsupported", str(error))
         except (DamagedError, VaultError) as error:
             self._report(key, "damaged", str(error))
         return None
@@ -252,6 +295,25 @@ def _check_frames(key: str, rows: pa.Table, pack: Pack) -> None:
     segment_id = pack.header.segment_id
     if key != frames_key(segment_id) or not rows.equals(frames_of_pack(pack)):
         raise DamagedError(f"{key} has other rows than the table of {pack_key(segment_id)}")
+
+
+def _check_frames_of(part: DetectionPart | FactPart, rows: pa.Table, pts: NDArray[np.int64] | None) -> None:
+    """Check that rows are about the frames of their segment's pack."""
+    if pts is None:
+        raise DamagedError(f"{part.part.key} is of segment {part.segment_id}, which can't be read or is not visible")
+    if part.num_frames != len(pts) or not has_frames_below(rows, part.num_frames):
+        raise DamagedError(f"{part.part.key} must be about {len(pts)} frames")
+    if not np.array_equal(column_values(rows, "pts"), pts[column_values(rows, "frame_number")]):
+        raise DamagedError(f"{part.part.key} has other pts than {pack_key(part.segment_id)}")
+
+
+def _check_masks(key: str, rows: pa.Table, *, height: int, width: int) -> None:
+    """Check that masks are as large as the video's frames."""
+    for number, counts in enumerate(rows["mask_rle"].to_pylist()):
+        try:
+            check_mask(counts, height=height, width=width)
+        except RleError as error:
+            raise DamagedError(f"{key}: mask of row {number}: {error}") from error
 
 
 def _read_vault_document(store: Store, key: str) -> None:

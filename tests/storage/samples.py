@@ -41,6 +41,7 @@ def pack_header(video: str = "a.mp4", segment: int = 0) -> PackHeader:
         video_id=sample_id(video),
         segment_id=sample_id(video, segment),
         codec="raw",
+        bitstream_version=1,
         codec_fingerprint=CODEC_FINGERPRINT,
         weights_digest=hashlib.sha256(b"").hexdigest(),
         quality=4,
@@ -65,7 +66,12 @@ def sample_pack(
     writer = PackWriter(pack_header(video, segment))
     for number in range(num_frames):
         payload = random.bytes(int(random.integers(*sizes)))
-        writer.add(payload, pts=1000 + (segment * num_frames + number) * PTS_STEP, is_keyframe=number == 0)
+        writer.add(
+            payload,
+            pts=1000 + (segment * num_frames + number) * PTS_STEP,
+            is_keyframe=number == 0,
+            is_independent=number % 4 == 0,
+        )
     return writer.finish()
 
 
@@ -88,6 +94,7 @@ def sample_manifest(
         duration_s=0.8,
         num_source_frames=20,
         codec="raw",
+        bitstream_version=1,
         quality=4,
         codec_fingerprint=CODEC_FINGERPRINT,
         sampling="all",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import uuid
 from dataclasses import replace
 
+import pyarrow as pa
 import pytest
+from google_crc32c import value as crc32c
 
 from framevault.storage.detections import (
     commit_detections,
@@ -13,6 +17,7 @@ from framevault.storage.detections import (
     recover_detections,
     write_detections,
 )
+from framevault.storage.documents import seal
 from framevault.storage.errors import DamagedError
 from framevault.storage.schema import read_detections
 from framevault.storage.store import Store
@@ -87,3 +92,40 @@ def test_runs_over_parts_of_a_video_count_together(store: Store) -> None:
     assert len(list(store.list("manifests"))) == store_before + 2
     (loaded,) = load_detection_manifests(store)
     assert set(loaded.parts) == set(found.parts)
+
+
+def test_impossible_values_are_never_written(store: Store) -> None:
+    table = sample_detections(0)
+    scores = pa.array([2.0] * table.num_rows, pa.float32())
+
+    with pytest.raises(ValueError, match=f"detections of segment {SEGMENT}: scores must be 0 to 1"):
+        write_detections(
+            store, DETECTOR_FP, SEGMENT, table.set_column(4, table.schema.field("score"), scores), num_frames=10
+        )
+
+
+def test_members_that_nobody_knows_are_ignored(store: Store) -> None:
+    found = store_detections(store, store_video(store))
+    rest = found.to_document()[20:].replace(b'"version":1', b'"version":1,"zebra":[1]')
+    document = b'{"crc32c":"%08x"' % crc32c(rest) + rest
+    digest = hashlib.sha256(document).hexdigest()[:16]
+    store.create(f"{found.key.rpartition('/')[0]}/{digest}.json", document)
+
+    (loaded,) = load_detection_manifests(store)
+
+    assert set(loaded.parts) == set(found.parts)
+
+
+@pytest.mark.parametrize("order", [slice(None, None, -1), [0, 0]])
+def test_parts_that_are_not_sorted_or_of_one_segment_are_an_error(store: Store, order: object) -> None:
+    found = store_detections(store, store_video(store))
+    members = json.loads(found.to_document())
+    parts = members["parts"]
+    members["parts"] = parts[order] if isinstance(order, slice) else [parts[0], parts[0]]
+    del members["crc32c"]
+    document = seal(members, kind="framevault detections", version=1)
+    key = f"{found.key.rpartition('/')[0]}/{hashlib.sha256(document).hexdigest()[:16]}.json"
+    store.create(key, document)
+
+    with pytest.raises(DamagedError, match="parts must be sorted by segment_id, and one a segment"):
+        load_detection_manifests(store)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from framevault.storage.errors import ChecksumError, DamagedError, PackError
+from framevault.storage.documents import seal
+from framevault.storage.errors import ChecksumError, DamagedError, PackError, UnsupportedError
 from framevault.storage.index import (
     add_name,
     commit_video,
@@ -53,6 +57,7 @@ def test_a_segment_is_a_pack_and_a_frames_part(store: Store) -> None:
     assert frames["pts"].to_pylist() == [frame.pts for frame in pack.frames]
     assert frames["size_bytes"].to_pylist() == [frame.length for frame in pack.frames]
     assert frames["is_keyframe"].to_pylist() == [True] + [False] * 9
+    assert frames["is_independent"].to_pylist() == [number % 4 == 0 for number in range(10)]
     assert (record.first_pts, record.last_pts, record.num_frames) == (1000, 1000 + 9 * 512, 10)
     assert record.payload_bytes == sum(frame.length for frame in pack.frames)
     assert pickle.loads(pickle.dumps(record)) == record
@@ -108,7 +113,7 @@ def test_a_pack_under_another_segments_key_is_an_error(store: Store) -> None:
 
 def test_a_frames_part_with_other_rows_is_an_error_that_names_it(store: Store) -> None:
     key = f"frames/{sample_id('a.mp4', 0)}.parquet"
-    store.create(key, frames_to_parquet(frames_table([1], size_bytes=[2], is_keyframe=[True])))
+    store.create(key, frames_to_parquet(frames_table([1], size_bytes=[2], is_keyframe=[True], is_independent=[True])))
 
     with pytest.raises(DamagedError, match=f"{key} has other rows than the table of packs/"):
         write_segment(store, sample_pack())
@@ -240,3 +245,58 @@ def test_a_source_under_two_names_is_found_under_both(store: Store) -> None:
     assert load_names(store) == {manifest.video_id: ("a.mp4", "other/Ä b.mp4")}
     assert len(list(store.list("names"))) == 2
     assert len(list(store.list("packs"))) == 2
+
+
+def stored_with(store: Store, change: Callable[[dict[str, Any]], object]) -> str:
+    """Store a manifest whose members were changed, with a right checksum; return its key."""
+    manifest = replace(store_video(store), missing=(missing_segment(),), generation=1)
+    members = json.loads(manifest.to_document())
+    del members["crc32c"]
+    change(members)
+    return store.create(manifest.key, seal(members, kind="framevault manifest", version=1)).key
+
+
+def test_members_of_a_manifest_that_nobody_knows_are_ignored(store: Store) -> None:
+    def add(members: dict[str, Any]) -> None:
+        members["zebra"] = {"crc32c": [1]}
+        members["segments"][0]["zebra"] = None
+
+    key = stored_with(store, add)
+
+    found = find_manifest(store, sample_id("a.mp4"), RUN_FP)
+    assert found is not None
+    assert found.key == key
+    assert len(found.segments) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda members: members["segments"].reverse(), "segments must be sorted by first_pts"),
+        (lambda members: members["missing"][0].update(segment_id=sample_id("a.mp4", 0)), "stands in it twice"),
+        (lambda members: members["missing"][0].update(last_pts=0), "ends before it begins"),
+        (lambda members: members["segments"][0].update(video_id="0" * 32), "of another video"),
+        (lambda members: members["segments"][0].update(num_frames=2**24 + 1), "num_frames must be an integer from 1"),
+        (lambda members: members.update(bitstream_version=0), "bitstream_version must be an integer from 1 to 65535"),
+        (lambda members: members.update(width=2**31), "width must be an integer from 1 to 1048576"),
+        (lambda members: members.update(created_at="today"), "created_at must be a time"),
+        (lambda members: members.update(codec="RAW"), "codec must be a name"),
+    ],
+)
+def test_a_manifest_that_contradicts_itself_or_the_limits_is_an_error_that_names_it(
+    store: Store, change: Callable[[dict[str, Any]], object], reason: str
+) -> None:
+    key = stored_with(store, change)
+
+    with pytest.raises(DamagedError, match=f"{key}.*{reason}"):
+        find_manifest(store, sample_id("a.mp4"), RUN_FP)
+
+
+def test_a_pack_that_this_version_does_not_know_is_left_alone_and_named(store: Store) -> None:
+    data = bytearray(sample_pack())
+    data[4] = 2
+    key = f"packs/{sample_id('a.mp4', 0)[:2]}/{sample_id('a.mp4', 0)}.fvp"
+    store.create(key, bytes(data))
+
+    with pytest.raises(UnsupportedError, match=f"{key}: is a pack of version 2, this framevault reads version 1"):
+        write_segment(store, sample_pack())

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from framevault.storage.errors import DamagedError
@@ -28,6 +33,7 @@ def test_the_columns_of_a_frames_part_are_these() -> None:
         ("pts", "int64", False),
         ("size_bytes", "int32", False),
         ("is_keyframe", "bool", False),
+        ("is_independent", "bool", False),
     ]
 
 
@@ -46,7 +52,12 @@ def test_the_columns_of_a_detections_part_are_these() -> None:
 
 
 def test_frames_survive_being_stored() -> None:
-    table = frames_table([-5, 7, 2**62], size_bytes=[0, 100, 2**31 - 1], is_keyframe=[True, False, False])
+    table = frames_table(
+        [-5, 7, 2**62],
+        size_bytes=[0, 100, 2**31 - 1],
+        is_keyframe=[True, False, False],
+        is_independent=[True, True, False],
+    )
 
     assert read_frames("frames/x.parquet", frames_to_parquet(table)).equals(table)
 
@@ -90,14 +101,87 @@ def test_a_frames_part_takes_at_most_12_bytes_a_frame(num_frames: int) -> None:
     pts = np.cumsum(random.integers(1001, 4004, num_frames))
     sizes = random.integers(100, 60_000, num_frames)
 
-    payload = frames_to_parquet(frames_table(pts.tolist(), size_bytes=sizes.tolist(), is_keyframe=[False] * num_frames))
+    keyframes, independent = random.random((2, num_frames)) < 0.5  # the dearest flags there are
+    table = frames_table(
+        pts.tolist(), size_bytes=sizes.tolist(), is_keyframe=keyframes.tolist(), is_independent=independent.tolist()
+    )
+
+    payload = frames_to_parquet(table)
 
     assert len(payload) <= MOST_INDEX_BYTES_PER_FRAME * num_frames
 
 
 @pytest.mark.parametrize(
-    "payload", [b"", b"PAR1", b"x" * 1000, frames_to_parquet(frames_table([1], size_bytes=[2], is_keyframe=[True]))]
+    "payload",
+    [
+        b"",
+        b"PAR1",
+        b"x" * 1000,
+        frames_to_parquet(frames_table([1], size_bytes=[2], is_keyframe=[True], is_independent=[True])),
+    ],
 )
 def test_what_is_no_detections_part_is_named(payload: bytes) -> None:
     with pytest.raises(DamagedError, match=r"^detections/x\.parquet"):
         read_detections("detections/x.parquet", payload)
+
+
+def to_parquet(table: pa.Table) -> bytes:
+    """Write as other software might."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="none", data_page_version="1.0", row_group_size=2)
+    return sink.getvalue()
+
+
+def some_frames() -> pa.Table:
+    flags = [True, False, False]
+    return frames_table([5, 6, 8], size_bytes=[0, 1, 2], is_keyframe=flags, is_independent=flags)
+
+
+def test_columns_that_nobody_knows_are_ignored_and_order_means_nothing() -> None:
+    table = some_frames()
+    more = table.append_column("zebra", pa.array([1.5, 2.5, 3.5])).select(
+        ["zebra", "pts", "is_independent", "is_keyframe", "size_bytes", "frame_number"]
+    )
+
+    assert read_frames("x", to_parquet(more)).equals(table)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda table: table.drop_columns(["is_independent"]), "one column is_independent of type bool, has none"),
+        (lambda table: table.append_column("pts", table["pts"]), "one column pts of type int64, has int64, int64"),
+        (
+            lambda table: table.set_column(1, "pts", table["pts"].cast(pa.int32())),
+            "one column pts of type int64, has int32",
+        ),
+        (lambda table: table.set_column(1, "pts", pa.array([1, None, 3], pa.int64())), "no value may be missing"),
+        (lambda table: table.slice(1), "frame_number must be 0, 1, 2"),
+        (lambda table: table.slice(0, 0), "frame_number must be 0, 1, 2"),
+        (lambda table: table.set_column(1, "pts", pa.array([1, 1, 3], pa.int64())), "pts must rise"),
+    ],
+)
+def test_a_frames_part_of_another_kind_is_refused_in_words(change: Callable[[pa.Table], pa.Table], reason: str) -> None:
+    with pytest.raises(DamagedError, match=f"^frames/x: .*{reason}"):
+        read_frames("frames/x", to_parquet(change(some_frames())))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "reason"),
+    [
+        ("frame_number", [1, 0], "sorted by frame_number"),
+        ("frame_number", [-1, 0], "sorted by frame_number"),
+        ("score", [0.5, 1.5], "scores must be 0 to 1"),
+        ("score", [0.5, float("nan")], "scores must be 0 to 1"),
+        ("x_min", [0.0, 50.0], "boxes must be finite, with x_min <= x_max"),
+        ("y_max", [float("inf"), 50.0], "boxes must be finite"),
+        ("y_min", [float("nan"), 0.0], "boxes must be finite"),
+    ],
+)
+def test_detections_with_impossible_values_are_refused_in_words(name: str, values: list[float], reason: str) -> None:
+    table = sample_detections(0).slice(0, 2)
+    number = table.schema.names.index(name)
+    wrong = table.set_column(number, table.schema.field(name), pa.array(values, table.schema.field(name).type))
+
+    with pytest.raises(DamagedError, match=f"^detections/x: .*{reason}"):
+        read_detections("detections/x", detections_to_parquet(wrong))

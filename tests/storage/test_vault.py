@@ -8,11 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from google_crc32c import value as crc32c
 
 from framevault.storage.documents import seal
 from framevault.storage.errors import ChecksumError, NoVaultError, StoreUnavailableError, VaultError
 from framevault.storage.vault import open_vault
 from tests.storage.s3_server import S3Server
+
+VAULT_OF_VERSION_0 = b'{"crc32c":"f1503c12","format":"framevault","version":0}\n'
+"""As framevault 0.1 wrote it before the format was frozen."""
 
 
 @pytest.fixture(params=["local", "memory", "s3"])
@@ -54,7 +58,7 @@ def test_vault_json_says_what_it_is(tmp_path: Path) -> None:
 
     stored = json.loads((tmp_path / "vault.json").read_text())
 
-    assert stored == {"format": "framevault", "version": 0, "crc32c": stored["crc32c"]}
+    assert stored == {"format": "framevault", "version": 1, "requires": [], "crc32c": stored["crc32c"]}
 
 
 @pytest.mark.parametrize("create", [True, False])
@@ -79,14 +83,43 @@ def test_a_folder_of_other_things_is_no_vault(tmp_path: Path, create: bool) -> N
 
 @pytest.mark.parametrize("create", [True, False])
 def test_a_vault_of_another_version_is_refused(tmp_path: Path, create: bool) -> None:
-    (tmp_path / "vault.json").write_bytes(seal({"format": "framevault", "version": 7}))
+    (tmp_path / "vault.json").write_bytes(seal({}, kind="framevault", version=7))
 
-    with pytest.raises(VaultError, match="reads vaults of version 0, this is one of 7"):
+    with pytest.raises(VaultError, match="is of version 7, this framevault reads version 1; use a newer one"):
         open_vault(str(tmp_path), create=create)
 
 
+@pytest.mark.parametrize("create", [True, False])
+def test_a_vault_of_version_0_is_refused_and_told_what_to_do(tmp_path: Path, create: bool) -> None:
+    (tmp_path / "vault.json").write_bytes(VAULT_OF_VERSION_0)
+
+    with pytest.raises(
+        VaultError, match=r"vault\.json: is of version 0, .*: compress the sources again, .* or use framevault 0\.1"
+    ):
+        open_vault(str(tmp_path), create=create)
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_a_vault_that_requires_something_unknown_is_refused(tmp_path: Path, create: bool) -> None:
+    document = seal({}, kind="framevault", version=1)
+    rest = document[20:].replace(b'"requires":[]', b'"requires":["time-travel"]')
+    (tmp_path / "vault.json").write_bytes(b'{"crc32c":"%08x"' % crc32c(rest) + rest)
+
+    with pytest.raises(VaultError, match=r"vault\.json: needs 'time-travel', which this framevault does not know"):
+        open_vault(str(tmp_path), create=create)
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_a_vault_that_came_to_require_something_later_is_refused(vault_url: str, create: bool) -> None:
+    store = open_vault(vault_url, create=True)
+    store.create("requires/time-travel.json", b"whatever")
+
+    with pytest.raises(VaultError, match="needs 'time-travel', which this framevault does not know; use a newer one"):
+        open_vault(vault_url, create=create)
+
+
 def test_a_vault_json_of_something_else_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "vault.json").write_bytes(seal({"format": "hashicorp", "version": 0}))
+    (tmp_path / "vault.json").write_bytes(seal({}, kind="hashicorp", version=1))
 
     with pytest.raises(VaultError, match="format must be 'framevault', is 'hashicorp'"):
         open_vault(str(tmp_path), create=True)
@@ -95,7 +128,7 @@ def test_a_vault_json_of_something_else_is_refused(tmp_path: Path) -> None:
 def test_a_damaged_vault_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "vault.json").write_bytes(b'{"format":"framev')
 
-    with pytest.raises(ChecksumError, match=r"vault\.json: must be JSON"):
+    with pytest.raises(ChecksumError, match=r"vault\.json: must start with the checksum"):
         open_vault(str(tmp_path), create=True)
 
 

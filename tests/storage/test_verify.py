@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from framevault.storage.detections import commit_detections
+from framevault.storage.documents import seal
 from framevault.storage.errors import DamagedError
 from framevault.storage.index import MANIFEST_KEY, commit_video, latest_manifest_keys, read_manifest, write_segment
 from framevault.storage.packs import read_pack
@@ -188,7 +189,8 @@ def test_a_frames_part_that_says_something_else_than_its_pack_is_found() -> None
     store = open_vault(f"memory://{uuid.uuid4().hex}", create=True)
     record = write_segment(store, sample_pack())
     other = store.create(
-        "frames/other.parquet", frames_to_parquet(frames_table([1], size_bytes=[2], is_keyframe=[True]))
+        "frames/other.parquet",
+        frames_to_parquet(frames_table([1], size_bytes=[2], is_keyframe=[True], is_independent=[True])),
     )
     commit_video(store, sample_manifest((replace(record, frames=other),)))
 
@@ -211,3 +213,35 @@ def test_detections_that_say_something_else_than_the_video_are_found() -> None:
     assert sum("says 1" in problem for problem in problems) == 1
     assert sum("must be about 10 frames" in problem for problem in problems) == 1
     assert sum("which has no readable manifest" in problem for problem in problems) == 1
+
+
+def test_objects_of_another_version_are_errors_but_not_called_damaged(store: Store, vault: Path) -> None:
+    (pack, *_), (name, *_) = store.list("packs"), store.list("names")
+    data = bytearray((vault / pack).read_bytes())
+    data[4] = 2
+    record = write_segment(store, sample_pack(segment=7))
+    orphan = bytearray((vault / record.pack.key).read_bytes())
+    orphan[4] = 2
+    (vault / record.pack.key).write_bytes(orphan)
+    (vault / name).write_bytes(seal({}, kind="framevault name", version=9))
+
+    found = {finding.key: finding for finding in errors(store)}
+
+    assert found[name].kind == found[record.pack.key].kind == "unsupported"
+    assert "version 9" in found[name].problem
+    assert set(found) == {name, record.pack.key, record.frames.key}
+    (vault / pack).write_bytes(data)
+    assert [finding.kind for finding in errors(store) if finding.key == pack] == [
+        "damaged"
+    ]  # the manifest's CRC says so
+
+
+def test_a_manifest_that_names_another_codec_version_than_its_packs_is_an_error(store: Store) -> None:
+    manifest = store_video(store, "c.mp4")
+    wrong = replace(manifest, bitstream_version=2, generation=1)
+    store.create(wrong.key, wrong.to_document())
+
+    found = errors(store)
+
+    assert {finding.key for finding in found} == {segment.pack.key for segment in manifest.segments}
+    assert all("is of another codec or time base" in finding.problem for finding in found)

@@ -1,0 +1,150 @@
+"""The frames whose vectors are nearest to a given one: exact, over every stored vector of one model.
+
+Distance is 1 less the cosine of the angle: 0 for vectors of one direction, 1 for such that have nothing in common.
+Letters in shapes: N frames of a segment, P values of a vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from framevault.storage.fact_rows import visible_facts
+from framevault.storage.frame_facts import FactPart, load_fact_manifests, read_facts
+from framevault.storage.frame_tables import vectors_of
+from framevault.storage.schema import column_values
+from framevault.storage.store import Store
+from framevault.storage.tables import PlacedSegment, VaultTables
+
+MATCHES_SCHEMA = pa.schema(
+    [
+        ("video", pa.string()),
+        ("time_s", pa.float64()),
+        ("distance", pa.float64()),
+        ("video_frame", pa.int64()),
+        ("segment_id", pa.string()),
+        ("frame_number", pa.int32()),
+    ]
+)
+"""One row a frame, nearest first."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Distances:
+    """The frames of one segment that count, and how far they are."""
+
+    place: PlacedSegment
+    numbers_n: NDArray[np.int64]
+    """Frame numbers."""
+    times_n: NDArray[np.float64]
+    """Seconds since the video's first frame."""
+    distances_n: NDArray[np.float64]
+    """From the given vector."""
+
+
+def find_similar(
+    store: Store, vector_p: NDArray[np.float32], *, model_fp: str, frames: pa.Table, top: int, apart_s: float
+) -> pa.Table:
+    """Return the nearest frames.
+
+    Args:
+        store: The vault.
+        vector_p: What frames are compared with.
+        model_fp: Of the model that made it, and the stored vectors.
+        frames: The frames that count: columns `segment_id` and `frame_number`.
+        top: How many are returned, at most.
+        apart_s: Of two frames of one video that are closer in time, only the nearer one is returned.
+
+    Returns:
+        Rows of `MATCHES_SCHEMA`.
+
+    Raises:
+        DamagedError: A part or manifest is damaged; names the key.
+        ValueError: A stored vector has another length.
+        StoreUnavailableError: The vault can't be read.
+    """
+    tables = VaultTables(store)
+    found = list(_measure(tables, vector_p, model_fp=model_fp, chosen=_numbers_by_segment(frames)))
+    matches = list(_pick(tables, found, top=top, apart_s=apart_s))
+    columns = zip(*matches, strict=True) if matches else ([] for _ in MATCHES_SCHEMA)
+    arrays = [pa.array(list(column), field.type) for column, field in zip(columns, MATCHES_SCHEMA, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=MATCHES_SCHEMA)
+
+
+def _measure(
+    tables: VaultTables, vector_p: NDArray[np.float32], *, model_fp: str, chosen: Mapping[str, NDArray[np.int64]]
+) -> Iterator[_Distances]:
+    """Give the distances of each segment's chosen frames, one segment in memory at a time."""
+    entries = [
+        (place, part)
+        for place, manifest, part in visible_facts(tables, load_fact_manifests(tables.store, "vectors"))
+        if manifest.model_fp == model_fp and part.segment_id in chosen
+    ]
+    direction_p = _directions(vector_p[None])[0]
+    videos = tables.video_rows().select(["start_pts", "time_base_numerator", "time_base_denominator"]).to_pydict()
+
+    def measure(entry: tuple[PlacedSegment, FactPart]) -> _Distances:
+        place, part = entry
+        payload = tables.store.read_checked(part.part)
+        rows = read_facts("vectors", part.part.key, payload, num_frames=part.num_frames)
+        vectors_np = vectors_of(rows)
+        if vectors_np.shape[1] != len(vector_p):
+            raise ValueError(f"{part.part.key} has vectors of {vectors_np.shape[1]} values, expected {len(vector_p)}")
+        numbers_n = column_values(rows, "frame_number").astype(np.int64)
+        counts_n = np.isin(numbers_n, chosen[part.segment_id])
+        number = place.video_number
+        tick_s = videos["time_base_numerator"][number] / videos["time_base_denominator"][number]
+        times_n = (column_values(rows, "pts") - videos["start_pts"][number]) * tick_s
+        distances_n = 1 - (_directions(vectors_np.astype(np.float32)) @ direction_p).astype(np.float64)
+        return _Distances(place, numbers_n[counts_n], times_n[counts_n], distances_n[counts_n])
+
+    return tables.store.map(measure, entries)
+
+
+def _pick(
+    tables: VaultTables, found: list[_Distances], *, top: int, apart_s: float
+) -> Iterator[tuple[str, float, float, int, str, int]]:
+    """Give the nearest frames that are far enough from each other in time, as rows of `MATCHES_SCHEMA`."""
+    if not found:
+        return
+    lengths = [len(each.numbers_n) for each in found]
+    owners = np.repeat(np.arange(len(found)), lengths)
+    firsts = np.concatenate([[0], np.cumsum(lengths)])
+    distances = np.concatenate([each.distances_n for each in found])
+    taken: dict[int, list[float]] = {}
+    num_taken = 0
+    for row in np.argsort(distances, kind="stable"):
+        each = found[owners[row]]
+        position = int(row - firsts[owners[row]])
+        time_s = float(each.times_n[position])
+        place = each.place
+        others = taken.setdefault(place.video_number, [])
+        if any(abs(time_s - other) < apart_s for other in others):
+            continue
+        others.append(time_s)
+        number = int(each.numbers_n[position])
+        video = tables.manifests[place.video_number].name.encode("utf-8", "backslashreplace").decode()
+        yield video, time_s, float(distances[row]), place.first_frame + number, place.record.segment_id, number
+        num_taken += 1
+        if num_taken == top:
+            return
+
+
+def _directions(vectors_np: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return vectors of length 1; a vector of zeros stays one."""
+    lengths_n1 = np.linalg.norm(vectors_np, axis=1, keepdims=True)
+    directions_np: NDArray[np.float32] = vectors_np / np.maximum(lengths_n1, np.finfo(np.float32).tiny)
+    return directions_np
+
+
+def _numbers_by_segment(frames: pa.Table) -> dict[str, NDArray[np.int64]]:
+    numbers = column_values(frames, "frame_number").astype(np.int64)
+    segment_ids = frames["segment_id"].to_pylist()
+    by_segment: dict[str, list[int]] = {}
+    for segment_id, number in zip(segment_ids, numbers.tolist(), strict=True):
+        by_segment.setdefault(segment_id, []).append(number)
+    return {segment_id: np.array(found, np.int64) for segment_id, found in by_segment.items()}

@@ -1,0 +1,228 @@
+"""The second reader decodes what coder and dicm write, from FORMAT.md alone, and refuses what they refuse."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from framevault.codecs.checkpoint import save_checkpoint
+from framevault.codecs.dicm.bitstream import Bitstream
+from framevault.codecs.dicm.codec import DicmCodec, load_dicm
+from framevault.codecs.dicm.entropy_model import EntropyNetworks
+from framevault.codecs.dicm.symbols import LatentGrid
+from framevault.codecs.dicm.temporal_model import TemporalNetworks
+from framevault.codecs.dicm.video import SegmentState, SkipRule
+from framevault.codecs.dicm.video_checkpoint import export_video
+from framevault.codecs.entropy.coder import SymbolDecoder, SymbolEncoder
+from framevault.codecs.entropy.integer import IntConv2d
+from framevault.codecs.entropy.quantisation import RoundedConv2d, convert
+from framevault.codecs.entropy.tables import FlagTable
+from framevault.codecs.errors import BitstreamError
+from framevault.codecs.spec import CODECS, CodecSpec
+from tests.codecs.dicm.toy import TOY_CONFIG, random_latents, save_toy, toy_entropy, toy_tables, toy_tensors
+from tests.codecs.entropy.programs import Program, PushedSymbols, contents, decode, encode, programs
+from tests.storage.independent.checkpoints import parse_checkpoint
+from tests.storage.independent.dicm import DicmReader
+from tests.storage.independent.documents import FormatError
+from tests.storage.independent.entropy import StreamReader, Tables
+
+EXAMPLE = Tables.parse(
+    np.array([[0, 16384, 49152, 65280, 65536], [0, 65000, 65536, 65536, 65536]]), np.array([5, 3]), np.array([-1, 0])
+)
+"""Of FORMAT.md."""
+
+
+def read(stream: bytes, program: Program) -> list[list[int]]:
+    """Read what a program pushes, flattened, with the independent reader."""
+    reader, values = StreamReader(stream), []
+    for item in program:
+        if isinstance(item, PushedSymbols):
+            tables = Tables.parse(*(each.astype(np.int64) for each in tensors_of(item)))
+            values.append(reader.symbols(item.numbers.tolist(), tables, skip_below=item.skip_below))
+        else:
+            flags_hw = reader.flags(item.previous_hw.tolist(), item.table.probabilities.tolist())
+            values.append([int(flag) for row in flags_hw for flag in row])
+    reader.finish()
+    return values
+
+
+def tensors_of(item: PushedSymbols) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.int32]], ...]:
+    return item.tables.cumulative, item.tables.lengths, item.tables.offsets
+
+
+@pytest.mark.parametrize(
+    ("stream", "numbers", "symbols"),
+    [
+        ("00902302", [0, 0, 0, 0], [0, 1, -1, 2]),
+        ("93bf0bb31f0ffd2242ab", [0, 0, 1, 0, 1], [0, -3, 0, 1_000_000, 0]),
+        ("", [], []),
+    ],
+)
+def test_the_examples_of_the_format_page_are_true(stream: str, numbers: list[int], symbols: list[int]) -> None:
+    reader = StreamReader(bytes.fromhex(stream))
+
+    assert reader.symbols(numbers, EXAMPLE) == symbols
+    reader.finish()
+
+
+def test_the_example_of_flags_on_the_format_page_is_true() -> None:
+    probabilities = [6554] * 512
+    probabilities[0], probabilities[1], probabilities[16] = 2000, 30000, 40000
+    reader = StreamReader(bytes.fromhex("fee7b9"))
+
+    flags_hw = reader.flags([[False, False, False], [True, False, False]], probabilities)
+
+    assert flags_hw == [[True, False, False], [True, True, False]]
+    reader.finish()
+
+
+@pytest.mark.parametrize("stream", ["00", "ff0f", "0010", "011000" + "00" * 12])
+def test_streams_that_nobody_writes_are_refused(stream: str) -> None:
+    with pytest.raises(FormatError, match="a state as nobody writes it"):
+        StreamReader(bytes.fromhex(stream))
+
+
+def test_streams_that_are_refused_for_what_was_expected() -> None:
+    early, late = StreamReader(bytes.fromhex("0540")), StreamReader(bytes.fromhex("0510"))
+
+    with pytest.raises(FormatError, match="ends early"):
+        early.symbols([0], EXAMPLE)
+    late.symbols([0], EXAMPLE)
+    with pytest.raises(FormatError, match="does not end here"):
+        late.finish()
+
+
+@settings(max_examples=100, deadline=None)
+@given(program=programs)
+def test_whatever_was_pushed_is_read(program: Program) -> None:
+    assert read(encode(SymbolEncoder(), program), program) == contents(program)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    program=programs,
+    edits=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=2),
+    cut=st.integers(-9, 9),
+)
+def test_both_refuse_the_same_damaged_streams_and_read_the_same_from_others(
+    program: Program, edits: list[tuple[int, int]], cut: int
+) -> None:
+    stream = bytearray(encode(SymbolEncoder(), program))
+    for position, value in edits:
+        if stream:
+            stream[position % len(stream)] = value
+    damaged = bytes(stream[:cut]) if cut < 0 else bytes(stream) + bytes(range(cut))
+    product: list[list[int]] | None
+    independent: list[list[int]] | None
+    try:
+        product = decode(SymbolDecoder(damaged), program)
+    except BitstreamError:
+        product = None
+    try:
+        independent = read(damaged, program)
+    except FormatError:
+        independent = None
+
+    assert independent == product
+
+
+@pytest.fixture(scope="module")
+def toy_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_toy(tmp_path_factory.mktemp("dicm") / "toy.safetensors")
+
+
+@pytest.fixture(scope="module")
+def toy(toy_path: Path) -> DicmCodec:
+    return load_dicm(CodecSpec(name="dicm", weights=str(toy_path), bitstream_version=1))
+
+
+def test_the_golden_vectors_of_checkpoints_decode(toy_path: Path) -> None:
+    shipped = CodecSpec(name="dicm").checkpoint_path
+    assert shipped is not None
+    assert CODECS["dicm"].bitstream_versions == (1, 2)
+
+    for path in (shipped, toy_path):
+        checkpoint = parse_checkpoint(path.read_bytes())
+
+        assert checkpoint.codec == "dicm"
+        DicmReader(checkpoint).check_golden()
+
+
+@settings(max_examples=15, deadline=None)
+@given(height=st.integers(1, 9), width=st.integers(1, 9), seed=st.integers(0, 2**32 - 1))
+def test_dicm_streams_of_any_size_decode_to_the_same_latents(
+    toy: DicmCodec, toy_path: Path, height: int, width: int, seed: int
+) -> None:
+    grid = LatentGrid(height, width)
+    y_nchw, z_nchw = random_latents(toy.networks.config, 3, grid=grid, seed=seed)
+    streams = toy.bitstream.encode(y_nchw, z_nchw)
+    reader = DicmReader(parse_checkpoint(toy_path.read_bytes()))
+
+    latent16_nchw = toy.bitstream.decode(streams, grid, device="cpu")
+
+    for stream, latent16_chw in zip(streams, latent16_nchw, strict=True):
+        found_chw = reader.decode(stream, coded_height=16 * height - 15, coded_width=16 * width)
+        assert torch.equal(torch.from_numpy(found_chw).float(), latent16_chw)
+
+
+@pytest.fixture(scope="module")
+def video_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy with video mode: its networks of predicted frames are random too."""
+    config = replace(TOY_CONFIG, temporal=6)
+    tensors, _ = toy_tensors()
+    of_z, of_y = toy_tables()
+    running = EntropyNetworks(config, IntConv2d)
+    convert(toy_entropy(), running)
+    intra = Bitstream(
+        networks=running, hyper_tables=of_z, latent_tables=of_y, num_hyper_channels=config.hyper, skip_below=1
+    )
+    random = torch.Generator().manual_seed(3)
+    temporal = TemporalNetworks(config, RoundedConv2d)
+    with torch.no_grad():
+        for name, layer in temporal.named_modules():
+            if isinstance(layer, RoundedConv2d):
+                layer.conv.weight.normal_(0, 1.5 / layer.conv.weight[0].numel() ** 0.5, generator=random)
+                assert layer.conv.bias is not None
+                layer.conv.bias.normal_(0.0 if name.startswith("means") else 30.0, 10, generator=random)
+    flags = FlagTable(probabilities=torch.randint(1, 65536, (512,), generator=random).int().numpy())
+    path = tmp_path_factory.mktemp("video") / "toy.safetensors"
+    video = export_video(intra, config, temporal, flags)
+    save_checkpoint(path, {**tensors, **video}, codec="dicm", config=asdict(config))
+    return path
+
+
+def test_the_golden_vector_of_a_video_checkpoint_decodes(video_path: Path) -> None:
+    DicmReader(parse_checkpoint(video_path.read_bytes())).check_golden()
+
+
+@settings(max_examples=15, deadline=None)
+@given(height=st.integers(1, 7), width=st.integers(1, 7), seed=st.integers(0, 2**32 - 1))
+def test_video_streams_of_any_size_decode_to_the_same_latents(
+    video_path: Path, height: int, width: int, seed: int
+) -> None:
+    codec = load_dicm(CodecSpec(name="dicm", weights=str(video_path)))
+    assert codec.video is not None
+    grid, random = LatentGrid(height, width), np.random.default_rng(seed)
+    y_nchw, z_nchw = random_latents(codec.networks.config, 6, grid=grid, seed=seed)
+    kept_hw = torch.from_numpy(random.random((height, width)) < random.random())
+    for number in range(1, 6):  # some positions stay as they were, and those that move do it by a little or a lot
+        y_nchw[number] = torch.where(kept_hw, y_nchw[number - 1], y_nchw[number])
+    streams = codec.video.encode(SegmentState(), y_nchw, z_nchw, rule=SkipRule(most_coded=random.choice([0.4, 1.1])))
+
+    latent16_nchw = codec.video.decode(SegmentState(), streams, grid, device="cpu")
+
+    found = DicmReader(parse_checkpoint(video_path.read_bytes())).decode_segment(streams, height=height, width=width)
+    assert torch.equal(torch.from_numpy(np.stack(found)).float(), latent16_nchw)
+
+
+def test_a_predicted_frame_without_one_before_it_is_refused(video_path: Path) -> None:
+    reader = DicmReader(parse_checkpoint(video_path.read_bytes()))
+
+    with pytest.raises(FormatError, match="kind 0, after 0 frames"):
+        reader.decode_segment([b""], height=2, width=2)
