@@ -97,6 +97,10 @@ class CompressJob(ExecutionSettings):
     """A name of the codecs' table."""
     quality: int = Field(default=DEFAULT_QUALITY, ge=LOWEST_QUALITY, le=HIGHEST_QUALITY)
     """1 is fewest bytes, 8 most."""
+    weights: str | None = Field(default=None, min_length=1)
+    """Checkpoint of the codec, as `framevault train` exports; None for the shipped one."""
+    intra: bool = False
+    """Whether every frame is coded by itself, for codecs that would lean on the frame before it."""
     fps: float | None = Field(default=None, gt=0)
     """Frames a second to keep; None keeps all."""
     segment_frames: int = Field(default=128, ge=1)
@@ -105,6 +109,12 @@ class CompressJob(ExecutionSettings):
     """Whether to try again what lies in quarantine."""
     limits: DecodeSettings = DecodeSettings()
     """What decoding one source may use."""
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> Self:
+        if self.weights is not None and CODECS[self.codec].checkpoint is None:
+            raise ValueError(f"weights are for codecs that have some, codec {self.codec} has none")
+        return self
 
 
 class DetectJob(ExecutionSettings):
@@ -116,3 +126,45 @@ class DetectJob(ExecutionSettings):
     """Lowest score that is reported."""
     detector: str = Field(default="mobilenet_v2", min_length=1)
     """A name of the detectors' table."""
+    detector_weights: str | None = Field(default=None, min_length=1)
+    """Checkpoint of the detector; None for the shipped one, or for torchvision's by the detector's name."""
+    masks: bool = False
+    """Whether masks are stored beside boxes; for detectors that give them."""
+    weights: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Checkpoints that the vault may have been written with, besides the shipped one; tried by fingerprint."""
+
+
+class ClassifyJob(ExecutionSettings):
+    """Settings of `framevault classify`."""
+
+    where: str | None = Field(default=None, min_length=1)
+    """SQL condition on the columns of `frames`; None takes all frames."""
+    top: int = Field(default=5, ge=1, le=10)
+    """Labels of a frame that are counted; ten are kept."""
+    classifier: str = Field(default="mobilenet_v2", min_length=1)
+    """A name of the known weights that classify."""
+    classifier_weights: str | None = Field(default=None, min_length=1)
+    """Checkpoint of the classifier; None finds the published one."""
+    vectors: bool = False
+    """Whether vectors for `framevault similar` are stored in the same pass; 2.3 kB a frame."""
+    weights: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Checkpoints that the vault may have been written with, besides the shipped one; tried by fingerprint."""
+
+
+class SimilarJob(ExecutionSettings):
+    """Settings of `framevault similar`."""
+
+    image: str = Field(min_length=1)
+    """Path of the picture that frames are compared with."""
+    where: str | None = Field(default=None, min_length=1)
+    """SQL condition on the columns of `frames`; None takes all frames."""
+    top: int = Field(default=10, ge=1)
+    """Frames that are shown."""
+    apart_s: float = Field(default=1.0, ge=0)
+    """Seconds that two shown frames of one video are apart, at least."""
+    classifier: str = Field(default="mobilenet_v2", min_length=1)
+    """A name of the known weights that classify: its pooled features are compared."""
+    classifier_weights: str | None = Field(default=None, min_length=1)
+    """Checkpoint of the classifier; None finds the published one."""
+    weights: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Checkpoints that the vault may have been written with, besides the shipped one; tried by fingerprint."""

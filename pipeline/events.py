@@ -114,6 +114,24 @@ class TaskFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingReport:
+    """How far a training is, and how it does."""
+
+    stage: str
+    """The stage under training."""
+    step: int
+    """Steps of it so far."""
+    progress: float
+    """Share of its budget that is used up, 0..1."""
+    time_left_s: float | None
+    """Seconds until the stage's end; None where it can't be told."""
+    crops_per_s: float
+    """Crops learnt from in a second, of all processes."""
+    metrics: tuple[tuple[str, float], ...]
+    """Figures by name, means since the last report."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
     """Something worth a line."""
 
@@ -135,5 +153,16 @@ class JobDone:
     """Seconds since the job started."""
 
 
-Event = JobStarted | TasksPlanned | TaskStarted | StageStarted | TaskRetried | TaskDone | TaskFailed | Note | JobDone
+Event = (
+    JobStarted
+    | TasksPlanned
+    | TaskStarted
+    | StageStarted
+    | TaskRetried
+    | TaskDone
+    | TaskFailed
+    | TrainingReport
+    | Note
+    | JobDone
+)
 """All events."""

@@ -32,6 +32,7 @@ from framevault.pipeline.events import (
     TaskRetried,
     TasksPlanned,
     TaskStarted,
+    TrainingReport,
 )
 from framevault.pipeline.tables import describe_bytes, describe_seconds
 
@@ -109,7 +110,7 @@ class Tally:
             case TaskFailed():
                 self._stage_of.pop(event.task_id, None)
                 self.num_failed += 1
-            case TaskRetried() | Note() | JobDone():
+            case TaskRetried() | TrainingReport() | Note() | JobDone():
                 pass
 
     def stage_rows(self) -> list[ProgressRow]:
@@ -273,6 +274,11 @@ def describe_event(event: Event) -> str | None:
         case TaskFailed():
             tries = f" after {event.attempts} tries" if event.attempts > 1 else ""
             return f"{event.name}: failed{tries} ({event.category}): {event.reason}"
+        case TrainingReport():
+            left = "" if event.time_left_s is None else f", {describe_seconds(event.time_left_s)} left"
+            figures = ", ".join(f"{name} {value:.4g}" for name, value in event.metrics)
+            done = f"{event.stage}: step {event.step} ({event.progress:.0%})"
+            return f"{done}{left}, {event.crops_per_s:.1f} crops/s: {figures}"
         case Note():
             return event.text
         case JobDone():

@@ -2,59 +2,25 @@
 
 ::
 
-    pack -> codec.decode -> features [N, C, h, w] -> detector -> detections part
-
-No pixels are made. The one exception is a vault of codec `raw`, which holds nothing but pixels: there the head of the
-`dicm` codec makes the features, so that a raw vault gives the upper bound of what detection can find.
+    pack -> features [N, C, h, w] -> detector -> detections part
 """
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
 import torch
-from torch import Tensor
 
-from framevault.codecs.base import Codec
-from framevault.codecs.dicm.codec import DicmCodec, load_dicm
-from framevault.codecs.errors import BitstreamError, CodecError
-from framevault.codecs.registry import load_codec
-from framevault.codecs.spec import CodecSpec, codec_fingerprint
 from framevault.storage.detections import DetectionPart, write_detections
-from framevault.storage.packs import Pack, PackHeader, read_pack
-from framevault.storage.schema import detections_table
-from framevault.storage.store import ObjectRef, open_store
-from framevault.workers.detectors.base import Detections
+from framevault.storage.packs import Pack, read_pack
+from framevault.storage.schema import detections_table, with_masks
+from framevault.storage.store import open_store
+from framevault.workers.detectors.base import BringsHead, Detections
 from framevault.workers.detectors.registry import load_detector
+from framevault.workers.features import FeatureReader, FeatureSettings, StoredSegment
 from framevault.workers.memory import keep_freed_memory
-
-FEATURE_PIXELS_PER_BATCH = {"cpu": 1 << 20, "cuda": 1 << 25}
-"""Most pixels whose features go through the networks in one call, by kind of device."""
-
-FeatureDecoder = Callable[[Sequence[bytes]], Tensor]
-"""Gives the features of the next streams of a segment."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DetectTask:
-    """One stored segment to look through."""
-
-    segment_id: str
-    """Its id."""
-    video_id: str
-    """Of the video that it was cut from."""
-    run_fp: str
-    """Of the compression that made it."""
-    pack: ObjectRef
-    """Where its streams are."""
-    num_frames: int
-    """How many there are."""
-
-    @property
-    def task_id(self) -> str:
-        """The executor's name for it."""
-        return self.segment_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +42,11 @@ class DetectReceipt:
     write_s: float
     """Seconds in the store, writing."""
 
+    @property
+    def stage_seconds(self) -> tuple[float, float, float, float]:
+        """Seconds of each stage, in order."""
+        return self.read_s, self.decode_s, self.detect_s, self.write_s
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectSettings:
@@ -95,6 +66,12 @@ class DetectSettings:
     """Segments that are on the device at once: 1 on a GPU."""
     threads_per_slot: int
     """Threads of each such segment's networks."""
+    weights: tuple[str, ...] = ()
+    """Paths of checkpoints that packs may have been made with, besides the shipped one."""
+    detector_weights: str | None = None
+    """Path of the detector's own checkpoint; None for the shipped or known one."""
+    has_masks: bool = False
+    """Whether masks are stored beside boxes."""
 
     def __call__(self) -> "DetectWorker":
         """Make the worker, in the process that it shall run in."""
@@ -122,12 +99,19 @@ class DetectWorker:
         torch.set_num_threads(settings.threads_per_slot)
         self._settings = settings
         self._store = open_store(settings.vault_url)
-        self._detector = load_detector(settings.detector, device=settings.device)
+        self._detector = load_detector(
+            settings.detector,
+            device=settings.device,
+            weights=settings.detector_weights,
+            has_masks=settings.has_masks,
+        )
+        self._features = FeatureReader(
+            FeatureSettings(device=settings.device, batch_size=settings.batch_size, weights=settings.weights),
+            head=self._detector.head_features if isinstance(self._detector, BringsHead) else None,
+        )
         self._device = threading.BoundedSemaphore(settings.num_slots)
-        self._codecs: dict[str, Codec] = {}
-        self._loading = threading.Lock()
 
-    def __call__(self, task: DetectTask) -> DetectReceipt:
+    def __call__(self, task: StoredSegment) -> DetectReceipt:
         """Look through a segment and store what was found.
 
         Raises:
@@ -140,15 +124,9 @@ class DetectWorker:
         read_s = time.perf_counter() - start
         timings = _Timings()
         with self._device:
-            detections = list(self._detect(pack, timings))
+            detections = self._detect(pack, timings)
         start = time.perf_counter()
-        table = detections_table(
-            [
-                (frame.frame_number, frame.pts, found.boxes_xyxy, found.scores, found.labels)
-                for frame, found in zip(pack.frames, detections, strict=True)
-            ],
-            labels=self._detector.labels,
-        )
+        table = table_of(pack, detections, labels=self._detector.labels, has_masks=self._settings.has_masks)
         part = write_detections(
             self._store, self._settings.detector_fp, task.segment_id, table, num_frames=len(detections)
         )
@@ -162,67 +140,34 @@ class DetectWorker:
             write_s=time.perf_counter() - start,
         )
 
-    def _detect(self, pack: Pack, timings: _Timings) -> Iterator[Detections]:
-        header = pack.header
-        decode = self._feature_decoder(header)
-        for first in range(0, len(pack.frames), batch := self._batch_size(header)):
-            numbers = range(first, min(first + batch, len(pack.frames)))
+    def _detect(self, pack: Pack, timings: _Timings) -> list[Detections]:
+        found: list[Detections] = []
+        rows: list[int] = []
+        for batch in self._features.batches(pack):
             start = time.perf_counter()
-            features_nchw = _decode_named(decode, pack, numbers)
-            decoded = time.perf_counter()
-            yield from self._detector(features_nchw, height=header.coded_height, width=header.coded_width)
-            timings.decode_s += decoded - start
-            timings.detect_s += time.perf_counter() - decoded
-
-    def _feature_decoder(self, header: PackHeader) -> FeatureDecoder:
-        codec = self._codec(header)
-        decoder = codec.decoder(height=header.coded_height, width=header.coded_width)
-        if codec.spec.row.decodes_to == "features":
-            return decoder.decode
-        head = self._head()
-        return lambda streams: head.head_features(decoder.decode(streams))
-
-    def _codec(self, header: PackHeader) -> Codec:
-        """Load the codec that made a pack, once.
-
-        Raises:
-            CodecError: Its weights are not those of this installation.
-        """
-        spec = CodecSpec(name=header.codec, quality=header.quality, device=self._settings.device)
-        fingerprint = codec_fingerprint(spec)
-        if fingerprint != header.codec_fingerprint:
-            raise CodecError(
-                f"segment {header.segment_id} was encoded by codec {header.codec!r} with fingerprint "
-                f"{header.codec_fingerprint[:16]}, this installation has {fingerprint[:16]}: install the framevault "
-                "version that wrote the vault"
-            )
-        with self._loading:
-            if fingerprint not in self._codecs:
-                self._codecs[fingerprint] = load_codec(spec)
-            return self._codecs[fingerprint]
-
-    def _head(self) -> DicmCodec:
-        """Load what makes features from pixels, once."""
-        spec = CodecSpec(name="dicm", device=self._settings.device)
-        fingerprint = codec_fingerprint(spec)
-        with self._loading:
-            codec = self._codecs.get(fingerprint)
-            if not isinstance(codec, DicmCodec):
-                codec = self._codecs[fingerprint] = load_dicm(spec)
-            return codec
-
-    def _batch_size(self, header: PackHeader) -> int:
-        kind = torch.device(self._settings.device).type
-        budget = FEATURE_PIXELS_PER_BATCH.get(kind, FEATURE_PIXELS_PER_BATCH["cpu"])
-        return max(1, min(self._settings.batch_size, budget // (header.coded_height * header.coded_width)))
+            if len(batch.features_nchw):
+                found += self._detector(
+                    batch.features_nchw, height=pack.header.coded_height, width=pack.header.coded_width
+                )
+            rows += batch.rows
+            timings.decode_s += batch.decode_s
+            timings.detect_s += time.perf_counter() - start
+        return [found[row] for row in rows]
 
 
-def _decode_named(decode: FeatureDecoder, pack: Pack, numbers: range) -> Tensor:
-    """Decode some frames of a pack; an error names the segment and its frames."""
-    streams = [pack.payload(number) for number in numbers]
-    try:
-        return decode(streams)
-    except BitstreamError as error:
-        raise BitstreamError(
-            f"segment {pack.header.segment_id}, frames {numbers.start} to {numbers.stop - 1}: {error}"
-        ) from error
+def table_of(pack: Pack, detections: Sequence[Detections], *, labels: Sequence[str], has_masks: bool) -> pa.Table:
+    """Return what was found in a segment as the rows of its part.
+
+    Raises:
+        ValueError: Masks are asked for, and a frame's detections have none.
+    """
+    table = detections_table(
+        [
+            (frame.frame_number, frame.pts, found.boxes_xyxy, found.scores, found.labels)
+            for frame, found in zip(pack.frames, detections, strict=True)
+        ],
+        labels=labels,
+    )
+    if not has_masks:
+        return table
+    return with_masks(table, [mask for found in detections for mask in found.masks_rle or ()])

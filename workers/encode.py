@@ -133,6 +133,7 @@ class EncodeWorker:
             video_id=source.video_id,
             segment_id=segment.segment_id,
             codec=spec.name,
+            bitstream_version=spec.bitstream_version,
             codec_fingerprint=self._fingerprint,
             weights_digest=self._weights_digest,
             quality=spec.quality,
@@ -157,7 +158,7 @@ class EncodeWorker:
                 raise MemoryError(f"{self._settings.codec.device}: {error}") from error
             elapsed_s = time.perf_counter() - start
         for stream, pts, is_keyframe in zip(streams, batch.pts, batch.is_keyframe, strict=True):
-            writer.add(stream, pts=pts, is_keyframe=is_keyframe)
+            writer.add(stream, pts=pts, is_keyframe=is_keyframe, is_independent=self._codec.is_independent(stream))
         return elapsed_s
 
     def _batch_size(self, segment: Segment) -> int:

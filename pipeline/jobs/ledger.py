@@ -190,6 +190,7 @@ class Ledger:
         fps = self.plan_settings.sampling.fps
         words = ["framevault", "compress", source_url, self._store.url, "--codec", self._codec.name]
         words += ["--quality", str(self._codec.quality), *([] if fps is None else ["--fps", str(fps)])]
+        words += [] if self._codec.weights is None else ["--weights", self._codec.weights]
         words += ["--segment-frames", str(self.plan_settings.segment_frames)]
         return shlex.join([*words, "--retry-failed"])
 
@@ -235,6 +236,7 @@ class Ledger:
                 duration_s=info.duration_s,
                 num_source_frames=info.num_frames,
                 codec=self._codec.name,
+                bitstream_version=self._codec.bitstream_version,
                 quality=self._codec.quality,
                 codec_fingerprint=self.plan_settings.codec_fingerprint,
                 sampling=video.plan.segments[0].sampling,

@@ -83,7 +83,7 @@ def _describe(plan: SourcePlan, stored: frozenset[str], codec: CodecSpec) -> Pla
         segments_stored=len(plan.segments) - len(pending),
         frames=sum(segment.num_frames for segment in pending),
         source_bytes=plan.info.size_bytes,
-        expected_bytes=round(pixels * codec.row.typical_bpp[codec.quality - 1] / 8),
+        expected_bytes=round(pixels * codec.row.typical_bpp[codec.bitstream_version][codec.quality - 1] / 8),
         expected_s=pixels / codec.row.typical_pixels_per_s,
     )
 

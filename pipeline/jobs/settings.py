@@ -1,6 +1,8 @@
 """From a compression's settings to the plain arguments of the parts that do it; without torch, for `plan`."""
 
-from framevault.codecs.spec import CodecSpec, codec_fingerprint
+import os
+
+from framevault.codecs.spec import CODECS, USUAL_VERSION, CodecSpec, codec_fingerprint
 from framevault.configs.run import CompressJob
 from framevault.pipeline.planning import PlanSettings, Sampling
 from framevault.workers.limits import DecodeLimits
@@ -8,7 +10,10 @@ from framevault.workers.limits import DecodeLimits
 
 def codec_spec(job: CompressJob, *, device: str = "cpu") -> CodecSpec:
     """Return what encodes, on a device."""
-    return CodecSpec(name=job.codec, quality=job.quality, device=device)
+    # Absolute: workers may run in another folder.
+    weights = None if job.weights is None else os.path.abspath(job.weights)
+    version = CODECS[job.codec].bitstream_versions[0] if job.intra else USUAL_VERSION
+    return CodecSpec(name=job.codec, quality=job.quality, weights=weights, device=device, bitstream_version=version)
 
 
 def plan_settings(job: CompressJob) -> PlanSettings:

@@ -33,9 +33,10 @@ def print_verify(vault: str, *, as_json: bool) -> ExitCode:
 
 def _describe(counts: VerifyCounts) -> str:
     verdict = f"{counts.num_errors} errors" if counts.num_errors else "clean"
+    facts = f", {counts.num_facts} labels and vectors" if counts.num_facts else ""
     others = f", {counts.num_orphans} orphans" if counts.num_orphans else ""
     others += f", {counts.num_leftovers} leftovers" if counts.num_leftovers else ""
     return (
         f"{verdict}: {counts.num_objects} objects ({describe_bytes(counts.num_bytes)}), {counts.num_videos} videos, "
-        f"{counts.num_segments} segments, {counts.num_frames} frames, {counts.num_detections} detections{others}"
+        f"{counts.num_segments} segments, {counts.num_frames} frames, {counts.num_detections} detections{facts}{others}"
     )

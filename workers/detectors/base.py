@@ -6,7 +6,7 @@ Letters in shapes: N frames, C channels, h and w positions at stride 4, K object
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ class Detections:
     """[K], 0..1, falling."""
     labels: NDArray[np.int64]
     """[K]: numbers of labels, as the detector's `labels` counts them."""
+    masks_rle: tuple[str, ...] | None = None
+    """K masks as large as the frame, as COCO's compressed counts; None from detectors that give boxes only."""
 
 
 class Detector(Protocol):
@@ -47,13 +49,18 @@ class Detector(Protocol):
         """What it can find; a detection's label is a position in this."""
         ...
 
+    @property
+    def backbone(self) -> str:
+        """Whose features it reads: a key of `BACKBONES`."""
+        ...
+
     def __call__(
         self, features_nchw: Tensor, *, height: int, width: int, score_floor: float = SCORE_FLOOR
     ) -> list[Detections]:
         """Find the objects in frames of one size.
 
         Args:
-            features_nchw: float32 [N, 24, ceil(height / 4), ceil(width / 4)], on any device.
+            features_nchw: float32 [N, C, ceil(height / 4), ceil(width / 4)], on any device; C is the backbone's.
             height: Of the frames, in pixels.
             width: Of the frames, in pixels.
             score_floor: Objects of a lower score are left out.
@@ -64,4 +71,13 @@ class Detector(Protocol):
         Raises:
             DetectorError: The features have another shape or type.
         """
+        ...
+
+
+@runtime_checkable
+class BringsHead(Protocol):
+    """A detector that brings its backbone's head along, and so can look at pixels too."""
+
+    def head_features(self, frames_nchw: Tensor) -> Tensor:
+        """Return the features of RGB frames, uint8 [N, 3, H, W], as float32 [N, C, ceil(H/4), ceil(W/4)]."""
         ...

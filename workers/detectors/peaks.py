@@ -26,6 +26,9 @@ MAX_OBJECTS = 200
 class PeakDetector:
     """Runs the network on features and returns the boxes at the peaks of its heat map; thread-safe."""
 
+    backbone = "mobilenet_v2"
+    """Whose features it reads."""
+
     def __init__(self, network: DetectorNetwork, config: DetectorConfig, *, device: str = "cpu") -> None:
         """Take a folded network; it is moved to the device."""
         self._network = network.to(device)
@@ -87,13 +90,13 @@ class PeakDetector:
         )
 
 
-def check_features(features_nchw: Tensor, *, height: int, width: int) -> None:
+def check_features(features_nchw: Tensor, *, height: int, width: int, channels: int = HEAD_CHANNELS) -> None:
     """Check what a detector was given.
 
     Raises:
-        DetectorError: It is not float32 [N, 24, ceil(height / 4), ceil(width / 4)].
+        DetectorError: It is not float32 [N, channels, ceil(height / 4), ceil(width / 4)].
     """
-    expected = [HEAD_CHANNELS, -(-height // HEAD_STRIDE), -(-width // HEAD_STRIDE)]
+    expected = [channels, -(-height // HEAD_STRIDE), -(-width // HEAD_STRIDE)]
     if features_nchw.dtype != torch.float32 or list(features_nchw.shape[1:]) != expected:
         raise DetectorError(
             f"features of frames of {width} x {height} pixels must be float32 [N, {', '.join(map(str, expected))}], "

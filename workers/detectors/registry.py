@@ -1,9 +1,9 @@
-"""From a detector's name to its weights' fingerprint (without torch) and to the loaded detector."""
+"""From a detector's name to its weights' fingerprint (without torch for the shipped one) and to the loaded detector."""
 
 from __future__ import annotations
 
 import hashlib
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,43 +15,109 @@ if TYPE_CHECKING:
 DEFAULT_DETECTOR = "mobilenet_v2"
 """The shipped one."""
 
-CHECKPOINTS = {"mobilenet_v2": "checkpoints/mobilenet_v2.safetensors"}
-"""Every detector there is, by name, and its weights below this folder."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectorRow:
+    """What is known of a detector without loading it."""
+
+    backbone: str
+    """Whose features it reads: a key of `BACKBONES`."""
+    checkpoint: str | None = None
+    """Its shipped weights, below this folder; None for torchvision's, which are known by the detector's name."""
+    gives_masks: bool = False
+    """Whether it can give masks beside boxes."""
 
 
-def checkpoint_path(name: str) -> Path:
-    """Return where a detector's weights are.
+DETECTORS: dict[str, DetectorRow] = {
+    "mobilenet_v2": DetectorRow(backbone="mobilenet_v2", checkpoint="checkpoints/mobilenet_v2.safetensors"),
+    "fasterrcnn_resnet50_fpn": DetectorRow(backbone="resnet50"),
+    "fasterrcnn_resnet50_fpn_v2": DetectorRow(backbone="resnet50"),
+    "maskrcnn_resnet50_fpn": DetectorRow(backbone="resnet50", gives_masks=True),
+    "maskrcnn_resnet50_fpn_v2": DetectorRow(backbone="resnet50", gives_masks=True),
+    "retinanet_resnet50_fpn": DetectorRow(backbone="resnet50"),
+    "retinanet_resnet50_fpn_v2": DetectorRow(backbone="resnet50"),
+}
+"""Every detector there is, by name."""
+
+
+def detector_row(name: str, *, has_masks: bool = False) -> DetectorRow:
+    """Return a detector's row.
 
     Raises:
-        DetectorError: There is no detector of that name.
+        DetectorError: There is no detector of that name, or it gives no masks and they are asked for.
     """
-    if name not in CHECKPOINTS:
-        raise DetectorError(f"detector must be one of {', '.join(sorted(CHECKPOINTS))}, got {name!r}")
-    return Path(__file__).parent / CHECKPOINTS[name]
+    if name not in DETECTORS:
+        raise DetectorError(f"detector must be one of {', '.join(sorted(DETECTORS))}, got {name!r}")
+    row = DETECTORS[name]
+    if has_masks and not row.gives_masks:
+        able = ", ".join(other for other, each in DETECTORS.items() if each.gives_masks)
+        raise DetectorError(f"detector {name!r} gives no masks; these do: {able}")
+    return row
 
 
-@cache
-def detector_fingerprint(name: str = DEFAULT_DETECTOR) -> str:
-    """Return the SHA-256 of a detector's checkpoint in hex: weights, labels and settings are all in that file.
+def checkpoint_path(name: str, *, weights: str | None = None) -> Path:
+    """Return where a detector's weights are; known ones that are nowhere are downloaded into torch's hub cache.
+
+    Args:
+        name: A key of `DETECTORS`.
+        weights: Path of another file to take.
 
     Raises:
-        DetectorError: There is no detector of that name, or its checkpoint can't be read.
+        DetectorError: There is no detector of that name, or no file; says what to do.
     """
-    path = checkpoint_path(name)
+    row = detector_row(name)
+    if row.checkpoint is not None:
+        return Path(__file__).parent / row.checkpoint if weights is None else Path(weights)
+    # Imported here so that the shipped detector's fingerprint costs no torch.
+    from framevault.codecs.dicm.backbones.files import obtain_weights
+    from framevault.codecs.errors import CheckpointError
+
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return obtain_weights(name, path=weights)
+    except CheckpointError as error:
+        raise DetectorError(f"detector {name!r}: {error}") from error
+
+
+def detector_fingerprint(name: str = DEFAULT_DETECTOR, *, weights: str | None = None, has_masks: bool = False) -> str:
+    """Return the SHA-256 over a detector in hex: over its checkpoint, and whatever else makes it find something else.
+
+    Raises:
+        DetectorError: There is no such detector, or its checkpoint can't be read.
+    """
+    row = detector_row(name, has_masks=has_masks)
+    path = checkpoint_path(name, weights=weights)
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DetectorError(f"detector {name!r}: its checkpoint can't be read: {error}") from error
+    if row.checkpoint is not None:
+        # Weights, labels and settings are all in that file.
+        return digest
+    return hashlib.sha256(f"{name} {digest} {'masks' if has_masks else 'boxes'}".encode()).hexdigest()
 
 
-def load_detector(name: str = DEFAULT_DETECTOR, device: str = "cpu") -> Detector:
+def load_detector(
+    name: str = DEFAULT_DETECTOR, device: str = "cpu", *, weights: str | None = None, has_masks: bool = False
+) -> Detector:
     """Load a detector onto a torch device.
 
-    Raises:
-        DetectorError: There is no detector of that name, or its checkpoint is missing or damaged.
-    """
-    path = checkpoint_path(name)
-    # Imported here so that fingerprints and names cost no torch.
-    from framevault.workers.detectors.peaks import PeakDetector
+    Args:
+        name: A key of `DETECTORS`.
+        device: A torch device.
+        weights: Path of another checkpoint to take.
+        has_masks: Whether it shall give masks beside boxes.
 
-    return PeakDetector.from_checkpoint(path, name=name, device=device)
+    Raises:
+        DetectorError: There is no such detector, or its checkpoint is missing or damaged.
+    """
+    row = detector_row(name, has_masks=has_masks)
+    path = checkpoint_path(name, weights=weights)
+    # Imported here so that fingerprints and names cost no torch.
+    if row.checkpoint is not None:
+        from framevault.workers.detectors.peaks import PeakDetector
+
+        return PeakDetector.from_checkpoint(path, name=name, device=device)
+    from framevault.workers.detectors.torchvision_models import TorchvisionDetector
+
+    return TorchvisionDetector.from_checkpoint(path, name=name, device=device, has_masks=has_masks)

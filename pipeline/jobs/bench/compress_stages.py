@@ -4,12 +4,10 @@ import queue
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from torch import Tensor
-
 from framevault.codecs.base import Codec
 from framevault.codecs.dicm.codec import DicmCodec
 from framevault.configs.run import CompressJob
-from framevault.pipeline.jobs.bench.dicm_parts import CodedBatch, DicmParts
+from framevault.pipeline.jobs.bench.dicm_parts import CodedBatch, DicmParts, Part
 from framevault.pipeline.jobs.bench.sampling import keep_frames
 from framevault.pipeline.jobs.bench.timing import END_TO_END, Speed, Stopwatch, wait_for_device
 from framevault.pipeline.jobs.bench.workload import Crew, batch_size, derive_id, rename, run_tasks
@@ -101,43 +99,45 @@ def time_decoding(bench: CompressBench) -> Speed:
             reader.close()
 
 
-def time_encoding(bench: CompressBench, batches: Sequence[FrameBatch]) -> list[Speed]:
+def time_encoding(bench: CompressBench, segments: Sequence[Sequence[FrameBatch]]) -> list[Speed]:
     """Measure colour conversion and the codec on decoded frames of one size; then its parts, where they can be seen."""
     height, width = bench.originals[0].display_height, bench.originals[0].display_width
-    encoder, device = bench.codec.encoder(height=height, width=width), bench.crew.device
+    device = bench.crew.device
 
-    def encode(batch: FrameBatch, _: int) -> None:
-        encoder.encode(rgb_from_batch(batch, device=device))
+    def encode(batches: Sequence[FrameBatch], _: int) -> None:
+        # A frame's stream may depend on the segment's earlier ones: an encoder each.
+        encoder = bench.codec.encoder(height=height, width=width)
+        for batch in batches:
+            encoder.encode(rgb_from_batch(batch, device=device))
 
-    def convert(batch: FrameBatch, _: int) -> None:
-        rgb_from_batch(batch, device=device)
+    def convert(batches: Sequence[FrameBatch], _: int) -> None:
+        for batch in batches:
+            rgb_from_batch(batch, device=device)
         wait_for_device(device)
 
     stopwatch, num_slots = bench.stopwatch, bench.crew.num_slots
-    repeated = list(batches) * bench.num_copies
+    repeated = list(segments) * bench.num_copies
     speeds = [
         stopwatch.time_threads("encode", encode, repeated, num_workers=num_slots),
         stopwatch.time_threads("encode: colour", convert, repeated, num_workers=num_slots),
     ]
-    return speeds + (_time_dicm(bench, bench.codec, batches) if isinstance(bench.codec, DicmCodec) else [])
+    return speeds + (_time_dicm(bench, bench.codec, segments) if isinstance(bench.codec, DicmCodec) else [])
 
 
-def _time_dicm(bench: CompressBench, codec: DicmCodec, batches: Sequence[FrameBatch]) -> list[Speed]:
-    parts = DicmParts(codec)
-    frames = [rgb_from_batch(batch, device=bench.crew.device) for batch in batches]
-    coded = [parts.code(rgb_nchw) for rgb_nchw in frames]
+def _time_dicm(bench: CompressBench, codec: DicmCodec, segments: Sequence[Sequence[FrameBatch]]) -> list[Speed]:
+    parts, device = DicmParts(codec), bench.crew.device
+    coded = [
+        one for batches in segments for one in parts.code(rgb_from_batch(batch, device=device) for batch in batches)
+    ] * bench.num_copies
 
-    def analyse(rgb_nchw: Tensor, _: int) -> None:
-        parts.analyse(rgb_nchw)
+    def timed(name: str, part: Part) -> Speed:
+        def work(batch: CodedBatch, _: int) -> None:
+            part(batch)
+            wait_for_device(device)
 
-    def encode_symbols(batch: CodedBatch, _: int) -> None:
-        parts.encode_symbols(batch)
+        return bench.stopwatch.time_threads(f"encode: {name}", work, coded, num_workers=bench.crew.num_slots)
 
-    stopwatch, num_slots, copies = bench.stopwatch, bench.crew.num_slots, bench.num_copies
-    return [
-        stopwatch.time_threads("encode: networks", analyse, frames * copies, num_workers=num_slots),
-        stopwatch.time_threads("encode: entropy coding", encode_symbols, coded * copies, num_workers=num_slots),
-    ]
+    return [timed(name, part) for name, part in parts.of_encoder.items()]
 
 
 def time_writing(bench: CompressBench, packs: Sequence[Pack]) -> Speed:
@@ -147,19 +147,26 @@ def time_writing(bench: CompressBench, packs: Sequence[Pack]) -> Speed:
         segment_id = derive_id(pack.header.segment_id, f"write, repeat {repeat}")
         writer = PackWriter(replace(pack.header, segment_id=segment_id))
         for frame in pack.frames:
-            writer.add(pack.payload(frame.frame_number), pts=frame.pts, is_keyframe=frame.is_keyframe)
+            writer.add(
+                pack.payload(frame.frame_number),
+                pts=frame.pts,
+                is_keyframe=frame.is_keyframe,
+                is_independent=frame.is_independent,
+            )
         write_segment(bench.store, writer.finish())
 
     return bench.stopwatch.time_threads("write", write, packs, num_workers=bench.crew.num_lanes)
 
 
-def decode_all(bench: CompressBench) -> list[FrameBatch]:
-    """Decode the frames and keep them."""
+def decode_all(bench: CompressBench) -> list[list[FrameBatch]]:
+    """Decode the frames of each segment and keep them."""
     with FrameReader(limits=decode_limits(bench.job)) as reader:
         return [
-            replace(batch, planes=tuple(plane.copy() for plane in batch.planes))
+            [
+                replace(batch, planes=tuple(plane.copy() for plane in batch.planes))
+                for batch in reader.batches(segment, batch_size=bench.batch_size(segment))
+            ]
             for segment in bench.originals
-            for batch in reader.batches(segment, batch_size=bench.batch_size(segment))
         ]
 
 

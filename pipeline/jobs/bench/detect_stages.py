@@ -1,7 +1,6 @@
 """`framevault detect` and its stages, each alone on the machine."""
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -10,7 +9,7 @@ from framevault.codecs.base import Codec
 from framevault.codecs.dicm.codec import DicmCodec, load_dicm
 from framevault.codecs.spec import CodecSpec
 from framevault.configs.run import DetectJob
-from framevault.pipeline.jobs.bench.dicm_parts import CodedBatch, DicmParts
+from framevault.pipeline.jobs.bench.dicm_parts import CodedBatch, DicmParts, Part
 from framevault.pipeline.jobs.bench.timing import END_TO_END, Speed, Stopwatch, wait_for_device
 from framevault.pipeline.jobs.bench.workload import Crew, batch_size, derive_id, run_tasks
 from framevault.storage.detections import write_detections
@@ -18,8 +17,9 @@ from framevault.storage.index import SegmentRecord
 from framevault.storage.packs import Pack, read_pack
 from framevault.storage.schema import detections_table
 from framevault.storage.store import Store
-from framevault.workers.detect import FEATURE_PIXELS_PER_BATCH, DetectTask, DetectWorker
+from framevault.workers.detect import DetectWorker
 from framevault.workers.detectors.base import Detections, Detector
+from framevault.workers.features import FEATURE_PIXELS_PER_BATCH, StoredSegment
 
 Streams = tuple[bytes, ...]
 """Of the frames of one call of the networks."""
@@ -98,14 +98,13 @@ def time_reading(bench: DetectBench, records: Sequence[SegmentRecord]) -> Speed:
 
 def time_decoding_features(bench: DetectBench) -> Speed:
     """Measure streams to features."""
-    decode, device = _feature_decoder(bench), bench.crew.device
+    device, head = bench.crew.device, _load_head(bench)
 
-    def work(streams: Streams, _: int) -> None:
-        decode(streams)
+    def work(pack: Pack, _: int) -> None:
+        _decode_pack(bench, head, pack)
         wait_for_device(device)
 
-    calls = _calls(bench) * bench.num_copies
-    return bench.stopwatch.time_threads("decode", work, calls, num_workers=bench.crew.num_slots)
+    return bench.stopwatch.time_threads("decode", work, bench.packs, num_workers=bench.crew.num_slots)
 
 
 def time_dicm_parts(bench: DetectBench, codec: DicmCodec, frames: Sequence[Tensor]) -> list[Speed]:
@@ -117,27 +116,23 @@ def time_dicm_parts(bench: DetectBench, codec: DicmCodec, frames: Sequence[Tenso
         frames: RGB uint8 [N, 3, H, W], a call's frames each.
     """
     parts, device = DicmParts(codec), bench.crew.device
-    coded = [parts.code(rgb_nchw) for rgb_nchw in frames] * bench.num_copies
+    coded = parts.code(frames) * bench.num_copies
 
-    def timed(name: str, part: Callable[[CodedBatch], None]) -> Speed:
+    def timed(name: str, part: Part) -> Speed:
         def work(batch: CodedBatch, _: int) -> None:
             part(batch)
             wait_for_device(device)
 
         return bench.stopwatch.time_threads(f"decode: {name}", work, coded, num_workers=bench.crew.num_slots)
 
-    return [
-        timed("entropy coding", parts.decode_streams),
-        timed("hyper-synthesis", parts.find_parameters),
-        timed("synthesis", parts.synthesise),
-    ]
+    return [timed(name, part) for name, part in parts.of_decoder.items()]
 
 
 def time_detector(bench: DetectBench) -> Speed:
     """Measure the detector alone, on decoded features."""
     height, width = bench.size
-    decode = _feature_decoder(bench)
-    features = [decode(streams) for streams in _calls(bench)]
+    head = _load_head(bench)
+    features = [features_nchw for pack in bench.originals for features_nchw in _decode_pack(bench, head, pack)]
 
     def detect(features_nchw: Tensor, _: int) -> None:
         bench.detector(features_nchw, height=height, width=width)
@@ -149,9 +144,15 @@ def time_detector(bench: DetectBench) -> Speed:
 def time_writing_detections(bench: DetectBench) -> Speed:
     """Measure making and storing the detections parts, flushed to the disk."""
     height, width = bench.size
-    decode = _feature_decoder(bench)
-    found = iter([one for call in _calls(bench) for one in bench.detector(decode(call), height=height, width=width)])
-    by_pack = [list(itertools.islice(found, len(pack.frames))) for pack in bench.originals]
+    head = _load_head(bench)
+    by_pack = [
+        [
+            one
+            for features_nchw in _decode_pack(bench, head, pack)
+            for one in bench.detector(features_nchw, height=height, width=width)
+        ]
+        for pack in bench.originals
+    ]
     items = list(zip(bench.packs, by_pack * bench.num_copies, strict=True))
 
     def write(item: tuple[Pack, list[Detections]], repeat: int) -> None:
@@ -167,29 +168,34 @@ def time_writing_detections(bench: DetectBench) -> Speed:
     return bench.stopwatch.time_threads("write", write, items, num_workers=bench.crew.num_lanes)
 
 
-def _feature_decoder(bench: DetectBench) -> Callable[[Streams], Tensor]:
-    """Return what the worker does with streams: a codec that decodes to pixels needs the head after it."""
-    height, width = bench.size
-    decoder = bench.codec.decoder(height=height, width=width)
+def _load_head(bench: DetectBench) -> DicmCodec | None:
+    """Return what makes features from a codec that decodes to pixels; None for others."""
     if bench.codec.spec.row.decodes_to == "features":
-        return decoder.decode
-    head = load_dicm(CodecSpec(name="dicm", device=bench.crew.device))
-    return lambda streams: head.head_features(decoder.decode(streams))
+        return None
+    return load_dicm(CodecSpec(name="dicm", device=bench.crew.device))
 
 
-def _calls(bench: DetectBench) -> list[Streams]:
-    """Return the streams of the original packs as the worker gives them to the networks."""
+def _decode_pack(bench: DetectBench, head: DicmCodec | None, pack: Pack) -> list[Tensor]:
+    """Do what the worker does with a pack's streams: a call's features each."""
+    height, width = bench.size
+    # A frame's stream may depend on the pack's earlier ones: a decoder each.
+    decoder = bench.codec.decoder(height=height, width=width)
+    decoded = (decoder.decode(streams) for streams in _calls(bench, pack))
+    return [one if head is None else head.head_features(one) for one in decoded]
+
+
+def _calls(bench: DetectBench, pack: Pack) -> list[Streams]:
+    """Return a pack's streams as the worker gives them to the networks."""
     height, width = bench.size
     size = batch_size(bench.job, FEATURE_PIXELS_PER_BATCH, pixels=height * width, device=bench.crew.device)
     return [
         tuple(pack.payload(number) for number in range(first, min(first + size, len(pack.frames))))
-        for pack in bench.originals
         for first in range(0, len(pack.frames), size)
     ]
 
 
-def _task(record: SegmentRecord) -> DetectTask:
-    return DetectTask(
+def _task(record: SegmentRecord) -> StoredSegment:
+    return StoredSegment(
         segment_id=record.segment_id,
         video_id=record.video_id,
         run_fp=_NO_RUN,

@@ -1,35 +1,57 @@
 """What the dicm codec's encoding and decoding are made of, each part alone.
 
-N frames; Z, M, h, w as in `codecs/dicm/entropy.py`.
+Frames that are coded by themselves go through the integer networks together and are then entropy-coded, each in its
+turn; frames that lean on those before them go one by one through both, which are measured as one part. N frames; Z, M,
+m, h, w as in `codecs/dicm/symbols.py`.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from framevault.codecs.dicm.codec import DicmCodec
+from framevault.codecs.dicm.bitstream import BatchSymbols, channel_of
+from framevault.codecs.dicm.codec import VIDEO_VERSION, DicmCodec
+from framevault.codecs.dicm.symbols import LatentGrid, code_slices
+from framevault.codecs.dicm.video import SegmentState, SkipRule
+from framevault.codecs.entropy.coder import SymbolDecoder, decode_many
 
-Int32Array = npt.NDArray[np.int32]
+INTEGER_NETWORKS = "integer networks"
+"""Between latents and symbols, with the transfers between device and main memory."""
+
+ENTROPY_CODING = "entropy coding"
+"""Between symbols and streams."""
+
+PREDICTION = "prediction and entropy coding"
+"""Between latents and streams, of frames that lean on those before them."""
+
+ENTROPY_PARTS = (INTEGER_NETWORKS, ENTROPY_CODING, PREDICTION)
+"""What a codec without any entropy model would save."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CodedBatch:
     """A batch of frames on its way through the codec."""
 
+    rgb_nchw: Tensor
+    """The frames, uint8 [N, 3, H, W]."""
+    y_nchw: Tensor
+    """Latents, float32 [N, M, h, w], on the device."""
     z_nchw: Tensor
-    """Hyper-latent symbols, int32 [N, Z, h/4, w/4], on the device."""
-    residual_nchw: Tensor
-    """Latent symbols, int32 [N, M, h, w], on the device."""
-    index_nchw: Tensor
-    """Scale indices, int32 [N, M, h, w], on the device."""
-    mean_nchw: Tensor
-    """Means, int32 [N, M, h, w], on the device."""
+    """Hyper-latents, whole numbers in float32 [N, Z, h/4, w/4], on the device."""
+    symbols: BatchSymbols
+    """What each frame is coded as by itself."""
+    state: SegmentState
+    """What the first frame leans on; not to be changed."""
+    latent16_nchw: Tensor
+    """Decoded latents in sixteenths, float32 [N, M, h, w], on the device."""
     streams: tuple[bytes, ...]
     """The frames' streams."""
+
+
+Part = Callable[[CodedBatch], None]
+"""Does its part of the work on a batch."""
 
 
 class DicmParts:
@@ -38,49 +60,112 @@ class DicmParts:
     def __init__(self, codec: DicmCodec) -> None:
         """Take a loaded codec."""
         self._codec = codec
+        self._bitstream = codec.bitstream
+        self._is_video = codec.spec.bitstream_version == VIDEO_VERSION
 
-    def code(self, rgb_nchw: Tensor) -> CodedBatch:
-        """Run a batch through the whole encoder, and keep what is between its parts."""
-        z_nchw, residual_nchw, index_nchw = self._codec.symbols(rgb_nchw)
-        _, mean_nchw = self._codec.entropy_parameters(z_nchw, residual_nchw.shape[2], residual_nchw.shape[3])
-        streams = tuple(self._codec.coder.encode(*frame) for frame in _frames(z_nchw, residual_nchw, index_nchw))
-        return CodedBatch(
-            z_nchw=z_nchw, residual_nchw=residual_nchw, index_nchw=index_nchw, mean_nchw=mean_nchw, streams=streams
-        )
+    def code(self, batches: Iterable[Tensor]) -> list[CodedBatch]:
+        """Run a segment's batches through encoder and decoder, and keep what is between their parts."""
+        state, coded = SegmentState(), []
+        for rgb_nchw in batches:
+            before = replace(state)
+            y_nchw, z_nchw = self._codec.latents(rgb_nchw)
+            symbols = self._bitstream.find_symbols(y_nchw, z_nchw)
+            streams = tuple(self._encode(state, y_nchw, z_nchw))
+            coded.append(
+                CodedBatch(
+                    rgb_nchw=rgb_nchw,
+                    y_nchw=y_nchw,
+                    z_nchw=z_nchw,
+                    symbols=symbols,
+                    state=before,
+                    latent16_nchw=self._decode(replace(before), streams, LatentGrid(*y_nchw.shape[2:])),
+                    streams=streams,
+                )
+            )
+        return coded
 
-    def analyse(self, rgb_nchw: Tensor) -> None:
-        """Head, g_a, h_a and h_s: frames to symbols."""
-        self._codec.symbols(rgb_nchw)
+    def _encode(self, state: SegmentState, y_nchw: Tensor, z_nchw: Tensor) -> list[bytes]:
+        if not self._is_video:
+            return self._bitstream.encode(y_nchw, z_nchw)
+        assert self._codec.video is not None
+        return self._codec.video.encode(state, y_nchw, z_nchw, rule=SkipRule())
 
-    def encode_symbols(self, batch: CodedBatch) -> None:
+    def _decode(self, state: SegmentState, streams: Sequence[bytes], grid: LatentGrid) -> Tensor:
+        device = self._codec.spec.device
+        if not self._is_video:
+            return self._bitstream.decode(streams, grid, device=device)
+        assert self._codec.video is not None
+        return self._codec.video.decode(state, streams, grid, device=device)
+
+    @property
+    def of_encoder(self) -> dict[str, Part]:
+        """The encoder's parts, in order."""
+        networks = {"head and g_a": self.analyse, "h_a": self.analyse_hyper}
+        if self._is_video:
+            return {**networks, PREDICTION: self.encode}
+        return {**networks, INTEGER_NETWORKS: self.find_symbols, ENTROPY_CODING: self.write_symbols}
+
+    @property
+    def of_decoder(self) -> dict[str, Part]:
+        """The decoder's parts."""
+        if self._is_video:
+            return {PREDICTION: self.decode, "synthesis": self.synthesise}
+        return {
+            ENTROPY_CODING: self.read_symbols,
+            INTEGER_NETWORKS: self.find_latents,
+            "synthesis": self.synthesise,
+        }
+
+    def encode(self, batch: CodedBatch) -> None:
+        """Latents to streams."""
+        self._encode(replace(batch.state), batch.y_nchw, batch.z_nchw)
+
+    def decode(self, batch: CodedBatch) -> None:
+        """Streams to latents."""
+        self._decode(replace(batch.state), batch.streams, LatentGrid(*batch.y_nchw.shape[2:]))
+
+    def analyse(self, batch: CodedBatch) -> None:
+        """Head and g_a: frames to latents."""
+        self._codec.latent(batch.rgb_nchw)
+
+    def analyse_hyper(self, batch: CodedBatch) -> None:
+        """h_a: latents to hyper-latents."""
+        self._codec.hyper_latent(batch.y_nchw)
+
+    def find_symbols(self, batch: CodedBatch) -> None:
+        """Integer networks of the encoder, with the transfers: latents to symbols and scale indices in main memory."""
+        self._bitstream.find_symbols(batch.y_nchw, batch.z_nchw)
+
+    def write_symbols(self, batch: CodedBatch) -> None:
         """Symbols to streams."""
-        for frame in _frames(batch.z_nchw, batch.residual_nchw, batch.index_nchw):
-            self._codec.coder.encode(*frame)
+        self._bitstream.write_symbols(batch.symbols)
 
-    def decode_streams(self, batch: CodedBatch) -> None:
+    def read_symbols(self, batch: CodedBatch) -> None:
         """Streams to symbols, the scale indices given."""
-        z_shape = batch.z_nchw.shape[1:]
-        for stream, index_chw in zip(batch.streams, _arrays(batch.index_nchw), strict=True):
-            self._codec.coder.decode(stream, (z_shape[0], z_shape[1], z_shape[2]), _always(index_chw))
+        z_numbers = channel_of(batch.symbols.z_nchw.shape[1:])
+        skip_below = self._bitstream.skip_below
+
+        def read(frame: int) -> None:
+            decoder = SymbolDecoder(batch.streams[frame])
+            decoder.pull(z_numbers, self._bitstream.hyper_tables)
+            for _, index in batch.symbols.slices:
+                decoder.pull(index[frame].ravel(), self._bitstream.latent_tables, skip_below=skip_below)
+            decoder.finish()
+
+        decode_many(read, range(len(batch.streams)), num_threads=torch.get_num_threads())
 
     @torch.inference_mode()
-    def find_parameters(self, batch: CodedBatch) -> None:
-        """h_s: hyper-latents to scale indices and means, frame by frame as the decoder must."""
-        for z_chw in batch.z_nchw:
-            self._codec.entropy_parameters(z_chw[None], batch.index_nchw.shape[2], batch.index_nchw.shape[3])
+    def find_latents(self, batch: CodedBatch) -> None:
+        """Integer networks of the decoder, with the transfers: symbols to decoded latents, the symbols given."""
+        device = self._codec.spec.device
+
+        def give(number: int, index_nchw: Tensor, _: Tensor) -> Tensor:
+            index_nchw.byte().cpu()
+            return torch.from_numpy(batch.symbols.slices[number][0]).to(device).float()
+
+        z_nchw = torch.from_numpy(batch.symbols.z_nchw).to(device).float()
+        code_slices(self._bitstream.networks, z_nchw, grid=LatentGrid(*batch.y_nchw.shape[2:]), code=give)
 
     def synthesise(self, batch: CodedBatch) -> None:
-        """g_s: symbols and means to features."""
-        self._codec.features_of(batch.residual_nchw, batch.mean_nchw)
-
-
-def _frames(*tensors: Tensor) -> list[tuple[Int32Array, Int32Array, Int32Array]]:
-    return list(zip(*(_arrays(tensor) for tensor in tensors), strict=True))
-
-
-def _arrays(tensor_nchw: Tensor) -> Sequence[Int32Array]:
-    return list(tensor_nchw.cpu().numpy())
-
-
-def _always(index_chw: Int32Array) -> Callable[[Int32Array], Int32Array]:
-    return lambda _: index_chw
+        """g_s: decoded latents to features."""
+        self._codec.features_of(batch.latent16_nchw)

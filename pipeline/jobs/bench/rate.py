@@ -10,6 +10,7 @@ all of them; x265 inter then predicts over the gaps.
 N frames, C channels, H rows, W columns; h = ceil(H / 4), w = ceil(W / 4).
 """
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from torch import Tensor
 from framevault.codecs.base import Codec
 from framevault.codecs.dicm.codec import DicmCodec, load_dicm
 from framevault.codecs.registry import load_codec
-from framevault.codecs.spec import HIGHEST_QUALITY, LOWEST_QUALITY, CodecSpec
+from framevault.codecs.spec import CODECS, HIGHEST_QUALITY, LOWEST_QUALITY, CodecSpec
 from framevault.pipeline.exits import ExitCode, PreflightError
 from framevault.pipeline.jobs.bench.matching import Match, match_bytes
 from framevault.pipeline.jobs.bench.output import OutputFormat, print_rows, require_scorer
@@ -44,6 +45,9 @@ FEW_OBJECTS = 50
 
 NUM_FRAMES = 60
 """Frames that are measured, unless told otherwise."""
+
+INTRA_NAME = "dicm intra"
+"""What the tables call dicm with every frame by itself."""
 
 QUALITIES = range(LOWEST_QUALITY, HIGHEST_QUALITY + 1)
 """All of them."""
@@ -72,7 +76,7 @@ class RateReport:
     """All that was measured."""
 
     points: tuple[RatePoint, ...]
-    """raw, dicm at each quality, x265 intra and inter at each rate factor."""
+    """raw, dicm intra and dicm at each quality, x265 intra and inter at each rate factor."""
     num_frames: int
     """Frames measured."""
     num_objects: int
@@ -131,7 +135,7 @@ def read_even_frames(probed: ProbedSource, *, num_frames: int, every: int) -> Te
 def measure_rates(
     frames_nchw: Tensor, *, detector: Detector, fps: float, qualities: Iterable[int] = QUALITIES
 ) -> RateReport:
-    """Measure raw, dicm at some qualities, and x265 intra and inter at several rate factors, on the same frames.
+    """Measure raw, dicm without and with prediction, and x265 intra and inter, on the same frames.
 
     Args:
         frames_nchw: RGB uint8 [N, 3, H, W], H and W even.
@@ -141,8 +145,8 @@ def measure_rates(
     """
     yardstick = _Yardstick(frames_nchw, load_dicm(CodecSpec(name="dicm")), detector)
     points = [_measure_codec(frames_nchw, load_codec(CodecSpec(name="raw")), yardstick, setting="lossless")]
-    for quality in qualities:
-        codec = load_codec(CodecSpec(name="dicm", quality=quality))
+    for version, quality in itertools.product(CODECS["dicm"].bitstream_versions, qualities):
+        codec = load_codec(CodecSpec(name="dicm", quality=quality, bitstream_version=version))
         points.append(_measure_codec(frames_nchw, codec, yardstick, setting=f"quality {quality}"))
     for is_intra in (True, False):
         for crf in X265_CRFS:
@@ -226,7 +230,8 @@ def _measure_codec(frames_nchw: Tensor, codec: Codec, yardstick: _Yardstick, *, 
     decoded_nchw = torch.cat(decoded)
     is_pixels = codec.spec.row.decodes_to == "frames"
     features_nchw = yardstick.head_features(decoded_nchw) if is_pixels else decoded_nchw
-    return yardstick.score(features_nchw, num_bytes=num_bytes, codec=codec.spec.name, setting=setting)
+    name = INTRA_NAME if codec.spec.name == "dicm" and codec.spec.bitstream_version == 1 else codec.spec.name
+    return yardstick.score(features_nchw, num_bytes=num_bytes, codec=name, setting=setting)
 
 
 def _measure_x265(frames_nchw: Tensor, settings: X265Settings, yardstick: _Yardstick, *, fps: float) -> RatePoint:
@@ -256,11 +261,12 @@ def _points_table(report: RateReport) -> pa.Table:
 
 
 def _matches_table(report: RateReport) -> pa.Table:
-    points = report.of_codec("dicm")
+    points = report.of_codec(INTRA_NAME) + report.of_codec("dicm")
     matches = [report.matches(point) for point in points]
     return pa.table(
         {
-            "dicm": [point.setting for point in points],
+            "codec": [point.codec for point in points],
+            "setting": [point.setting for point in points],
             "agreement": [round(point.agreement, 4) for point in points],
             "bytes_per_frame": [round(point.bytes_per_frame) for point in points],
             "x265_intra": [intra.text for intra, _ in matches],

@@ -29,6 +29,7 @@ from framevault.pipeline.exits import ExitCode, PreflightError
 from framevault.pipeline.jobs.bench import compress_stages, detect_stages
 from framevault.pipeline.jobs.bench.compress_stages import CompressBench
 from framevault.pipeline.jobs.bench.detect_stages import DetectBench
+from framevault.pipeline.jobs.bench.dicm_parts import ENTROPY_PARTS
 from framevault.pipeline.jobs.bench.output import OutputFormat, print_rows
 from framevault.pipeline.jobs.bench.sampling import cut_source, locate_source, probe, read_batches
 from framevault.pipeline.jobs.bench.timing import REPEATS, Speed
@@ -70,6 +71,15 @@ class JobSpeeds:
     def shared_fps(self) -> float:
         """Frames a second if the stages took turns on the machine."""
         return 1 / sum(1 / stage.median_fps for stage in self.stages if not stage.is_part)
+
+    @property
+    def entropy_share(self) -> float | None:
+        """Of the time that the codec takes, what integer networks, transfers and entropy coding take; if measured."""
+        seconds = {stage.stage: 1 / stage.median_fps for stage in self.stages}
+        for codec in ("encode", "decode"):
+            if parts := [seconds[name] for part in ENTROPY_PARTS if (name := f"{codec}: {part}") in seconds]:
+                return sum(parts) / seconds[codec]
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,6 +265,7 @@ def _ratios_table(report: StagesReport) -> pa.Table:
             "ratio": [_ratio(job.end_to_end.median_fps, job.slowest.median_fps) for job in jobs],
             "stages_in_turns": [_round(job.shared_fps) for job in jobs],
             "ratio_to_that": [_ratio(job.end_to_end.median_fps, job.shared_fps) for job in jobs],
+            "entropy_share": [None if job.entropy_share is None else round(job.entropy_share, 3) for job in jobs],
         }
     )
 

@@ -108,32 +108,33 @@ def test_a_raw_vault_gives_detections_from_pixels(tmp_path: Path) -> None:
 def test_a_vault_written_with_other_weights_is_refused_before_anything_runs(
     vault: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("framevault.pipeline.jobs.detect.codec_fingerprint", lambda spec: "0" * 64)
+    monkeypatch.setattr("framevault.workers.weights.codec_fingerprint", lambda spec: "0" * 64)
 
     ended = run_command("detect", vault)
 
     assert ended.code == 2
-    assert "use the framevault version that wrote the vault" in ended.stderr
+    assert "install the framevault version that wrote it" in ended.stderr
 
 
 def test_a_damaged_stream_is_named_by_segment_and_frame(vault: Path, tmp_path: Path) -> None:
     """A pack whose checksums are right but whose stream no codec wrote."""
     from framevault.codecs.errors import BitstreamError
     from framevault.storage.store import Store, open_store
-    from framevault.workers.detect import DetectSettings, DetectTask
+    from framevault.workers.detect import DetectSettings
+    from framevault.workers.features import StoredSegment
 
     (path,) = vault.rglob("*.fvp")
     pack = read_pack(path.read_bytes())
     writer = PackWriter(pack.header)
-    writer.add(pack.payload(0), pts=0, is_keyframe=True)
-    writer.add(b"junk!", pts=1, is_keyframe=True)
+    writer.add(pack.payload(0), pts=0, is_keyframe=True, is_independent=True)
+    writer.add(b"junk!", pts=1, is_keyframe=True, is_independent=True)
     store: Store = open_store(str(tmp_path / "other"))
     ref = store.create("packs/junk.fvp", writer.finish())
     settings = DetectSettings(
         vault_url=store.url, detector="mobilenet_v2", detector_fp="0" * 16, device="cpu", batch_size=2, num_slots=1,
         threads_per_slot=1,
     )  # fmt: skip
-    task = DetectTask(segment_id="0" * 32, video_id="0" * 32, run_fp="0" * 16, pack=ref, num_frames=2)
+    task = StoredSegment(segment_id="0" * 32, video_id="0" * 32, run_fp="0" * 16, pack=ref, num_frames=2)
 
     worker = settings()
     with pytest.raises(BitstreamError, match=rf"segment {pack.header.segment_id}, frames 0 to 1: stream 1 of the call"):

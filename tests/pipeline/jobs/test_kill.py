@@ -106,7 +106,14 @@ def draw_strokes(work: Work) -> Iterator[Stroke]:
 
 
 def test_ctrl_c_ends_with_code_130_and_the_same_command_goes_on(work: Work, job_server: JobServer) -> None:
-    interrupted = job_server.run(*work.command, stroke=Stroke(signal_number=signal.SIGINT, at_line=work.num_lines // 2))
+    at_line = work.num_lines // 2
+    interrupted = job_server.run(*work.command, stroke=Stroke(signal_number=signal.SIGINT, at_line=at_line))
+    while interrupted.code == 3 and at_line > 2:
+        # It was done before the signal fell: a quick run prints fewer lines than the one that was counted.
+        assert_finished(interrupted.code, work)
+        shutil.rmtree(work.vault)
+        at_line //= 2
+        interrupted = job_server.run(*work.command, stroke=Stroke(signal_number=signal.SIGINT, at_line=at_line))
 
     assert interrupted.code == 130
     assert interrupted.stderr == "framevault: interrupted; the same command goes on where it stopped\n"

@@ -289,7 +289,7 @@ def test_every_command_refuses_a_vault_of_another_version_and_what_is_none(
 ) -> None:
     newer = tmp_path / "newer"
     newer.mkdir()
-    (newer / "vault.json").write_bytes(seal({"format": "framevault", "version": 1}))
+    (newer / "vault.json").write_bytes(seal({}, kind="framevault", version=2))
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "letter.txt").write_text("mine")
@@ -297,7 +297,7 @@ def test_every_command_refuses_a_vault_of_another_version_and_what_is_none(
     file.write_text("no vault")
 
     for vault, message in (
-        (newer, "reads vaults of version 0, this is one of 1"),
+        (newer, "is of version 2, this framevault reads version 1; use a newer one"),
         (foreign, "letter.txt"),
         (file, "a vault is a folder, this is a file"),
     ):
@@ -317,7 +317,7 @@ def test_a_document_of_a_newer_version_in_a_vault_is_refused_and_named(tmp_path:
     (path,) = vault.glob("manifests/*/*.json")
     members = json.loads(path.read_bytes())
     del members["crc32c"]
-    path.write_bytes(seal({**members, "version": 1}))
+    path.write_bytes(seal(members, kind="framevault manifest", version=2))
 
     for command in (("info", vault), ("query", vault, "select * from frames"), ("verify", vault)):
         ended = run_command(*command)

@@ -35,15 +35,15 @@ def test_every_stage_of_both_jobs_is_measured(report: StagesReport) -> None:
         "decode",
         "encode",
         "encode: colour",
-        "encode: networks",
-        "encode: entropy coding",
+        "encode: head and g_a",
+        "encode: h_a",
+        "encode: prediction and entropy coding",
         "write",
     ]
     assert [stage.stage for stage in detect.stages] == [
         "read",
         "decode",
-        "decode: entropy coding",
-        "decode: hyper-synthesis",
+        "decode: prediction and entropy coding",
         "decode: synthesis",
         "detect",
         "write",
@@ -83,6 +83,24 @@ def test_stages_that_take_turns_are_slower_than_the_slowest() -> None:
     assert job.shared_fps == pytest.approx(1 / (1 / 200 + 1 / 50 + 1 / 200))
 
 
+def test_the_share_of_the_entropy_layer_is_its_parts_time_over_the_codecs(report: StagesReport) -> None:
+    stages = (
+        speed("decode", 1),
+        speed("encode", 10),
+        speed("encode: head and g_a", 20),
+        speed("encode: integer networks", 100),
+        speed("encode: entropy coding", 50),
+    )
+
+    compress = JobSpeeds(job="compress", end_to_end=speed("end to end", 1), stages=stages)
+
+    assert compress.entropy_share == pytest.approx((0.01 + 0.02) / 0.1)
+    assert JobSpeeds(job="compress", end_to_end=speed("end to end", 1), stages=stages[:2]).entropy_share is None
+    for job in report.jobs:
+        assert job.entropy_share is not None
+        assert job.entropy_share > 0
+
+
 def test_each_thread_warms_up_and_each_repeat_does_all_items() -> None:
     done: list[tuple[str, int]] = []
 
@@ -106,6 +124,7 @@ def test_the_raw_codec_is_measured_too(clip: Path) -> None:
     ratios = [row for row in rows if "ratio" in row]
     assert [row["job"] for row in ratios] == ["compress", "detect"]
     assert all(row["ratio"] > 0 for row in ratios)
+    assert all(row["entropy_share"] is None for row in ratios)
 
 
 def test_wrong_arguments_are_named(tmp_path: Path, clip: Path) -> None:

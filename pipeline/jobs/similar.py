@@ -1,0 +1,94 @@
+"""`framevault similar`: the frames of a vault that look most like a picture, from stored vectors."""
+
+import dataclasses
+import json
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from framevault.configs.run import SimilarJob
+from framevault.pipeline.executors.base import EventSink
+from framevault.pipeline.exits import ExitCode, PreflightError
+from framevault.pipeline.jobs.classify import ChosenModel, choose_model, look_for_facts
+from framevault.pipeline.jobs.looking import LookCounts, select, sentence
+from framevault.pipeline.progress import open_progress
+from framevault.pipeline.tables import print_table
+from framevault.storage.similarity import find_similar
+from framevault.storage.vault import open_vault
+from framevault.workers.classifier import Classifier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimilarResult:
+    """What a search found."""
+
+    matches: pa.Table
+    """Rows of `MATCHES_SCHEMA`: nearest first."""
+    counts: LookCounts
+    """How it went."""
+
+
+def print_similar(job: SimilarJob, *, as_json: bool) -> ExitCode:
+    """Search, show how it goes, and print the nearest frames; errors as `run_similar`.
+
+    Returns:
+        `QUARANTINED` if a chosen segment could not be looked through.
+    """
+    with open_progress(as_json=as_json) as on_event:
+        result = run_similar(job, on_event=on_event)
+    if as_json:
+        members = {**dataclasses.asdict(result.counts), "matches": result.matches.to_pylist()}
+        sys.stdout.write(json.dumps({"event": "summary", **members}) + "\n")
+    else:
+        shown = result.matches.select(["video", "time_s", "distance", "video_frame"])
+        print_table(shown, title=f"Frames most like {job.image}")
+        sys.stdout.write(sentence(result.counts))
+    return ExitCode.QUARANTINED if result.counts.num_failed else ExitCode.DONE
+
+
+def run_similar(job: SimilarJob, *, on_event: EventSink) -> SimilarResult:
+    """Find the chosen frames that are most like a picture; segments without vectors are looked through first.
+
+    Raises:
+        VaultError: There is no vault of this version.
+        QueryError: The condition is no SQL condition over the frames view.
+        CheckpointError: There is no such classifier, or its weights can't be had.
+        PreflightError: The picture can't be read, or the vault was written with weights that are not here.
+        JobStoppedError: The store or the device failed for too long.
+    """
+    frame_1hwc = _read_picture(job.image)
+    store = open_vault(job.vault, create=False)
+    selection = select(store, job.where)
+    model = choose_model(job, selection)
+    _, counts = look_for_facts(job, selection, model, kinds=("labels", "vectors"), name="similar", on_event=on_event)
+    matches = find_similar(
+        store,
+        _vector_of(frame_1hwc, model),
+        model_fp=model.model_fp,
+        frames=selection.frames,
+        top=job.top,
+        apart_s=job.apart_s,
+    )
+    return SimilarResult(matches=matches, counts=counts)
+
+
+def _vector_of(frame_1hwc: NDArray[np.uint8], model: ChosenModel) -> NDArray[np.float32]:
+    """Return a picture's pooled vector, as a perfect codec would have it."""
+    classifier = Classifier(model.name, model.path)
+    frames_nchw = torch.from_numpy(frame_1hwc).permute(0, 3, 1, 2)
+    facts = classifier(classifier.head_features(frames_nchw))
+    vector_p: NDArray[np.float32] = facts.vectors_np[0].astype(np.float32)
+    return vector_p
+
+
+def _read_picture(path: str) -> NDArray[np.uint8]:
+    try:
+        with Image.open(path) as picture:
+            return np.array(picture.convert("RGB"))[None]
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise PreflightError(f"picture {path} can't be read: {error}") from error

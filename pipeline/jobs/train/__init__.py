@@ -1,0 +1,1 @@
+"""`framevault train`: fit a codec to footage and a backbone of one's own."""

@@ -1,0 +1,188 @@
+"""From a stored segment to the features of its frames: what every task on features begins with.
+
+::
+
+    pack -> codec.decode -> features [N, C, h, w]
+
+No pixels are made. The one exception is a vault of codec `raw`, which holds nothing but pixels: there the head of the
+backbone makes the features, so that a raw vault gives the upper bound of what a task can find.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from framevault.codecs.base import Changes, Codec, SupportsRepeats
+from framevault.codecs.dicm.codec import DicmCodec, load_dicm
+from framevault.codecs.errors import BitstreamError, CodecError
+from framevault.codecs.registry import load_codec
+from framevault.codecs.spec import CodecSpec, codec_fingerprint
+from framevault.storage.packs import Pack, PackHeader
+from framevault.storage.store import ObjectRef
+from framevault.workers.weights import find_spec
+
+FEATURE_PIXELS_PER_BATCH = {"cpu": 1 << 20, "cuda": 1 << 25}
+"""Most pixels whose features go through the networks in one call, by kind of device."""
+
+FEATURES_OF: dict[str, str] = {"dicm": "mobilenet_v2"}
+"""Whose features a codec's streams hold: codec -> a key of `BACKBONES`. A raw vault holds none; any head makes them."""
+
+FeatureDecoder = Callable[[Sequence[bytes]], Changes]
+"""Gives the features of the next streams of a segment."""
+
+PixelHead = Callable[[Tensor], Tensor]
+"""Gives the features of frames, RGB uint8 [N, 3, H, W]: what a perfect codec would decode to."""
+
+
+def backbone_of(codec: str) -> str | None:
+    """Return whose features a codec's streams hold; None for pixels."""
+    return FEATURES_OF.get(codec)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSegment:
+    """One stored segment to look through: the task of every job on features."""
+
+    segment_id: str
+    """Its id."""
+    video_id: str
+    """Of the video that it was cut from."""
+    run_fp: str
+    """Of the compression that made it."""
+    pack: ObjectRef
+    """Where its streams are."""
+    num_frames: int
+    """How many there are."""
+
+    @property
+    def task_id(self) -> str:
+        """The executor's name for it."""
+        return self.segment_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureSettings:
+    """How features are made; it pickles."""
+
+    device: str
+    """A torch device."""
+    batch_size: int
+    """Most frames that go through the networks in one call."""
+    weights: tuple[str, ...] = ()
+    """Paths of checkpoints that packs may have been made with, besides the shipped one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureBatch:
+    """The features of some consecutive frames, those of equal neighbours once."""
+
+    features_nchw: Tensor
+    """Of frames that differ from the one before, float32 [K, C, h, w], on the device; K may be 0."""
+    rows: tuple[int, ...]
+    """For each frame, which features are its own, counted over all batches of the segment."""
+    decode_s: float
+    """Seconds that it took to make them."""
+
+
+class FeatureReader:
+    """Decodes segments to features; thread-safe. Codecs are loaded when the first pack of theirs comes."""
+
+    def __init__(self, settings: FeatureSettings, *, head: PixelHead | None = None) -> None:
+        """Take the settings.
+
+        Args:
+            settings: How features are made.
+            head: Makes them from the pixels of a raw vault; None takes the shipped codec's.
+        """
+        self._settings = settings
+        self._own_head = head
+        self._codecs: dict[str, Codec] = {}
+        self._loading = threading.Lock()
+
+    def batches(self, pack: Pack) -> Iterator[FeatureBatch]:
+        """Give the features of all frames of a segment, in order.
+
+        Where nothing moved, a frame has the features of the one before it, and whatever is made of them.
+
+        Raises:
+            CodecError: The pack was made with weights that are not here.
+            BitstreamError: A frame's stream is damaged; names the segment and the frames.
+        """
+        header = pack.header
+        decode = self._decoder(header)
+        num_distinct = 0
+        for first in range(0, len(pack.frames), batch := self._batch_size(header)):
+            numbers = range(first, min(first + batch, len(pack.frames)))
+            start = time.perf_counter()
+            changes = _decode_named(decode, pack, numbers)
+            rows = tuple(num_distinct + row for row in changes.rows)
+            num_distinct += len(changes.decoded)
+            yield FeatureBatch(changes.decoded, rows, time.perf_counter() - start)
+
+    def shipped_head(self) -> DicmCodec:
+        """Load what makes the shipped codec's features from pixels, once."""
+        spec = CodecSpec(name="dicm", device=self._settings.device)
+        fingerprint = codec_fingerprint(spec)
+        with self._loading:
+            codec = self._codecs.get(fingerprint)
+            if not isinstance(codec, DicmCodec):
+                codec = self._codecs[fingerprint] = load_dicm(spec)
+            return codec
+
+    def _decoder(self, header: PackHeader) -> FeatureDecoder:
+        codec = self._codec(header)
+        decoder = codec.decoder(height=header.coded_height, width=header.coded_width)
+        if isinstance(decoder, SupportsRepeats):
+            return decoder.decode_changes
+        decode = decoder.decode
+        if codec.spec.row.decodes_to == "features":
+            return lambda streams: _all_differ(decode(streams))
+        head = self._own_head or self.shipped_head().head_features
+        return lambda streams: _all_differ(head(decode(streams)))
+
+    def _codec(self, header: PackHeader) -> Codec:
+        """Load the codec that made a pack, once.
+
+        Raises:
+            CodecError: Its weights are not here.
+        """
+        fingerprint, settings = header.codec_fingerprint, self._settings
+        try:
+            spec = find_spec(
+                header.codec,
+                fingerprint,
+                quality=header.quality,
+                bitstream_version=header.bitstream_version,
+                weights=settings.weights,
+                device=settings.device,
+            )
+        except CodecError as error:
+            raise CodecError(f"segment {header.segment_id}: {error}") from error
+        with self._loading:
+            if fingerprint not in self._codecs:
+                self._codecs[fingerprint] = load_codec(spec)
+            return self._codecs[fingerprint]
+
+    def _batch_size(self, header: PackHeader) -> int:
+        kind = torch.device(self._settings.device).type
+        budget = FEATURE_PIXELS_PER_BATCH.get(kind, FEATURE_PIXELS_PER_BATCH["cpu"])
+        return max(1, min(self._settings.batch_size, budget // (header.coded_height * header.coded_width)))
+
+
+def _all_differ(features_nchw: Tensor) -> Changes:
+    return Changes(decoded=features_nchw, rows=tuple(range(len(features_nchw))))
+
+
+def _decode_named(decode: FeatureDecoder, pack: Pack, numbers: range) -> Changes:
+    """Decode some frames of a pack; an error names the segment and its frames."""
+    streams = [pack.payload(number) for number in numbers]
+    try:
+        return decode(streams)
+    except BitstreamError as error:
+        raise BitstreamError(
+            f"segment {pack.header.segment_id}, frames {numbers.start} to {numbers.stop - 1}: {error}"
+        ) from error
