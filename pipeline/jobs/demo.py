@@ -91,7 +91,7 @@ def compare_sizes(clip: Path, vault: str) -> pa.Table:
     row = totals.to_pylist()[0]
     sizes = {
         "source as it came (H.264, cannot be searched)": row["source_bytes"],
-        "framevault dicm, every frame by itself (can be searched)": row["stored_bytes"],
+        "framevault dicm, frames against the one before (can be searched)": row["stored_bytes"],
     }
     for name, is_intra in (("x265 medium, every frame by itself", True), ("x265 medium, inter", False)):
         packets = encode_x265(_frames(clip), X265Settings(crf=X265_CRF, is_intra=is_intra), fps=25)

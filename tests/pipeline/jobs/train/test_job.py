@@ -172,8 +172,9 @@ def test_a_checkpoint_is_a_start_whose_own_figures_are_measured_first(
 
 def test_the_stages_before_hand_on_what_they_learnt(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
+    arguments = ("--backbone", own_backbone(tmp_path / "mine.pth"), "--stages", "pretrain,re,codec")
 
-    ended = train(data, out, "--stages", "pretrain,re,codec", steps=10, report_steps=1, held_out=0)
+    ended = train(data, out, *arguments, steps=10, report_steps=1, held_out=0)
 
     assert ended.code == 0, ended.stderr
     steps = {stage: [row["step"] for row in read_rows(out, "training") if row["stage"] == stage] for stage in STAGES}
@@ -191,7 +192,7 @@ def test_the_stages_before_hand_on_what_they_learnt(data: Path, tmp_path: Path) 
 def test_an_earlier_stage_goes_on_as_if_it_had_not_been_stopped(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    arguments = ("--stages", stage)
+    arguments = ("--backbone", own_backbone(tmp_path / "mine.pth"), "--stages", stage)
     settings = {"steps": 3, "report_steps": 1, "held_out": 0}
     train(data, tmp_path / "straight", *arguments, **settings)
     with monkeypatch.context() as patch:
