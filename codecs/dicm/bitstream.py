@@ -67,8 +67,7 @@ class Bitstream:
     def find_symbols(self, y_nchw: Tensor, z_nchw: Tensor) -> BatchSymbols:
         """Run the integer networks; arguments and errors as `encode`."""
         check_exact_matmul(y_nchw.device)
-        if not bool(torch.isfinite(y_nchw).all() & torch.isfinite(z_nchw).all()):
-            raise CodecError("the networks gave values that are no numbers: the checkpoint or the device is faulty")
+        check_numbers(y_nchw, z_nchw)
         z_nchw = z_nchw.clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
         y_slices = torch.split(y_nchw, list(self.networks.slices), dim=1)
         coded: list[tuple[Int32Array, Uint8Array]] = []
@@ -132,6 +131,16 @@ class Bitstream:
             return torch.from_numpy(residual).to(device).float().reshape(index_nchw.shape)
 
         return code_slices(self.networks, z_nchw.clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT), grid=grid, code=code)
+
+
+def check_numbers(y_nchw: Tensor, z_nchw: Tensor) -> None:
+    """Check what the float networks gave.
+
+    Raises:
+        CodecError: A value is no number.
+    """
+    if not bool(torch.isfinite(y_nchw).all() & torch.isfinite(z_nchw).all()):
+        raise CodecError("the networks gave values that are no numbers: the checkpoint or the device is faulty")
 
 
 def channel_of(shape: tuple[int, ...]) -> Uint8Array:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from framevault.codecs.dicm.bitstream import BatchSymbols, Bitstream
+from framevault.codecs.dicm.bitstream import BatchSymbols, Bitstream, check_numbers
 from framevault.codecs.dicm.entropy_model import MEAN_STEPS
 from framevault.codecs.dicm.symbols import SYMBOL_LIMIT, LatentGrid
 from framevault.codecs.dicm.temporal_model import TemporalNetworks, change_of, gather_neighbourhoods
@@ -98,6 +98,7 @@ class VideoBitstream:
             CodecError: A value is no number.
         """
         check_exact_matmul(y_nchw.device)
+        check_numbers(y_nchw, z_nchw)
         return [self._encode_frame(state, y_nchw[n : n + 1], z_nchw[n : n + 1], rule=rule) for n in range(len(y_nchw))]
 
     @torch.inference_mode()

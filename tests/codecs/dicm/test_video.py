@@ -12,7 +12,7 @@ from framevault.codecs.dicm.entropy_model import MEAN_STEPS, context_of
 from framevault.codecs.dicm.symbols import LatentGrid
 from framevault.codecs.dicm.temporal_model import change_of, gather_neighbourhoods
 from framevault.codecs.dicm.video import SegmentState, SkipRule, find_changes, is_intra, round_to_zero
-from framevault.codecs.errors import BitstreamError, CheckpointError
+from framevault.codecs.errors import BitstreamError, CheckpointError, CodecError
 from framevault.codecs.spec import CodecSpec
 from framevault.codecs.testing import smooth_frames
 from tests.codecs.dicm.toy import save_toy
@@ -178,3 +178,13 @@ def test_a_call_in_which_nothing_moved_gives_no_features(codec: DicmCodec) -> No
 
     assert changes.rows == (-1, -1)
     assert changes.decoded.shape == (0, 24, 24, 40)
+
+
+def test_values_that_are_no_numbers_are_refused_in_predicted_frames_too(codec: DicmCodec) -> None:
+    y_nchw, z_nchw = codec.latents(still_frames(2))
+    y_nchw = y_nchw.clone()
+    y_nchw[1, 0, 0, 0] = torch.nan
+    assert codec.video is not None
+
+    with pytest.raises(CodecError, match="no numbers"):
+        codec.video.encode(SegmentState(), y_nchw, z_nchw, rule=SkipRule())
