@@ -161,10 +161,7 @@ def read_detections(key: str, payload: bytes) -> pa.Table:
     Raises:
         DamagedError: It is not one; names the key.
     """
-    table = from_parquet(key, payload, schema=DETECTIONS_SCHEMA)
-    if fault := find_fault(table):
-        raise DamagedError(f"{key}: {fault}")
-    return table
+    return _read_objects(key, payload, schema=DETECTIONS_SCHEMA)
 
 
 def read_masked_detections(key: str, payload: bytes) -> pa.Table:
@@ -173,7 +170,11 @@ def read_masked_detections(key: str, payload: bytes) -> pa.Table:
     Raises:
         DamagedError: It is not one; names the key.
     """
-    table = from_parquet(key, payload, schema=MASKED_DETECTIONS_SCHEMA)
+    return _read_objects(key, payload, schema=MASKED_DETECTIONS_SCHEMA)
+
+
+def _read_objects(key: str, payload: bytes, *, schema: pa.Schema) -> pa.Table:
+    table = from_parquet(key, payload, schema=schema)
     if fault := find_fault(table):
         raise DamagedError(f"{key}: {fault}")
     return table

@@ -18,7 +18,7 @@ from framevault.storage.frame_tables import labels_table, vectors_table
 from framevault.storage.packs import Pack, read_pack
 from framevault.storage.store import open_store
 from framevault.workers.classifier import Classifier, FrameFacts
-from framevault.workers.features import FeatureReader, FeatureSettings, StoredSegment
+from framevault.workers.features import FeatureReader, FeatureSettings, StoredSegment, look_over
 from framevault.workers.memory import keep_freed_memory
 
 
@@ -87,14 +87,6 @@ class ClassifySettings:
         return ClassifyWorker(self)
 
 
-@dataclass(slots=True)
-class _Timings:
-    """Seconds a stage of one segment."""
-
-    decode_s: float = 0.0
-    classify_s: float = 0.0
-
-
 class ClassifyWorker:
     """Says what the frames of stored segments show; thread-safe."""
 
@@ -126,9 +118,13 @@ class ClassifyWorker:
         start = time.perf_counter()
         pack = read_pack(self._store.read_checked(task.pack))
         read_s = time.perf_counter() - start
-        timings = _Timings()
         with self._device:
-            facts = self._classify(pack, timings)
+            looked = look_over(self._features.batches(pack), self._classifier)
+        facts = FrameFacts(
+            np.concatenate([found.label_ids_nk for found in looked.results])[looked.rows],
+            np.concatenate([found.scores_nk for found in looked.results])[looked.rows],
+            np.concatenate([found.vectors_np for found in looked.results])[looked.rows],
+        )
         start = time.perf_counter()
         parts = {kind: self._write(kind, pack, facts) for kind in self._settings.kinds}
         return ClassifyReceipt(
@@ -136,25 +132,9 @@ class ClassifyWorker:
             part=SegmentFacts(segment_id=task.segment_id, parts=parts),
             num_frames=len(pack.frames),
             read_s=read_s,
-            decode_s=timings.decode_s,
-            classify_s=timings.classify_s,
+            decode_s=looked.decode_s,
+            classify_s=looked.network_s,
             write_s=time.perf_counter() - start,
-        )
-
-    def _classify(self, pack: Pack, timings: _Timings) -> FrameFacts:
-        found: list[FrameFacts] = []
-        rows: list[int] = []
-        for batch in self._features.batches(pack):
-            start = time.perf_counter()
-            if len(batch.features_nchw):
-                found.append(self._classifier(batch.features_nchw))
-            rows += batch.rows
-            timings.decode_s += batch.decode_s
-            timings.classify_s += time.perf_counter() - start
-        return FrameFacts(
-            np.concatenate([facts.label_ids_nk for facts in found])[rows],
-            np.concatenate([facts.scores_nk for facts in found])[rows],
-            np.concatenate([facts.vectors_np for facts in found])[rows],
         )
 
     def _write(self, kind: FactKind, pack: Pack, facts: FrameFacts) -> FactPart:

@@ -19,7 +19,7 @@ from framevault.storage.schema import detections_table, with_masks
 from framevault.storage.store import open_store
 from framevault.workers.detectors.base import BringsHead, Detections
 from framevault.workers.detectors.registry import load_detector
-from framevault.workers.features import FeatureReader, FeatureSettings, StoredSegment
+from framevault.workers.features import FeatureReader, FeatureSettings, StoredSegment, look_over
 from framevault.workers.memory import keep_freed_memory
 
 
@@ -78,14 +78,6 @@ class DetectSettings:
         return DetectWorker(self)
 
 
-@dataclass(slots=True)
-class _Timings:
-    """Seconds a stage of one segment."""
-
-    decode_s: float = 0.0
-    detect_s: float = 0.0
-
-
 class DetectWorker:
     """Finds objects in stored segments; thread-safe."""
 
@@ -122,9 +114,14 @@ class DetectWorker:
         start = time.perf_counter()
         pack = read_pack(self._store.read_checked(task.pack))
         read_s = time.perf_counter() - start
-        timings = _Timings()
+        height, width = pack.header.coded_height, pack.header.coded_width
         with self._device:
-            detections = self._detect(pack, timings)
+            looked = look_over(
+                self._features.batches(pack),
+                lambda features_nchw: self._detector(features_nchw, height=height, width=width),
+            )
+        found = [one for batch in looked.results for one in batch]
+        detections = [found[row] for row in looked.rows]
         start = time.perf_counter()
         table = table_of(pack, detections, labels=self._detector.labels, has_masks=self._settings.has_masks)
         part = write_detections(
@@ -135,24 +132,10 @@ class DetectWorker:
             part=part,
             num_frames=len(detections),
             read_s=read_s,
-            decode_s=timings.decode_s,
-            detect_s=timings.detect_s,
+            decode_s=looked.decode_s,
+            detect_s=looked.network_s,
             write_s=time.perf_counter() - start,
         )
-
-    def _detect(self, pack: Pack, timings: _Timings) -> list[Detections]:
-        found: list[Detections] = []
-        rows: list[int] = []
-        for batch in self._features.batches(pack):
-            start = time.perf_counter()
-            if len(batch.features_nchw):
-                found += self._detector(
-                    batch.features_nchw, height=pack.header.coded_height, width=pack.header.coded_width
-                )
-            rows += batch.rows
-            timings.decode_s += batch.decode_s
-            timings.detect_s += time.perf_counter() - start
-        return [found[row] for row in rows]
 
 
 def table_of(pack: Pack, detections: Sequence[Detections], *, labels: Sequence[str], has_masks: bool) -> pa.Table:

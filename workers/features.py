@@ -10,8 +10,9 @@ backbone makes the features, so that a raw vault gives the upper bound of what a
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,8 @@ from framevault.codecs.spec import CodecSpec, codec_fingerprint
 from framevault.storage.packs import Pack, PackHeader
 from framevault.storage.store import ObjectRef
 from framevault.workers.weights import find_spec
+
+ResultT = TypeVar("ResultT")
 
 FEATURE_PIXELS_PER_BATCH = {"cpu": 1 << 20, "cuda": 1 << 25}
 """Most pixels whose features go through the networks in one call, by kind of device."""
@@ -86,6 +89,35 @@ class FeatureBatch:
     """For each frame, which features are its own, counted over all batches of the segment."""
     decode_s: float
     """Seconds that it took to make them."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Looked(Generic[ResultT]):
+    """What a network made of a segment's features."""
+
+    results: list[ResultT]
+    """What it returned, a call a batch in which something differs."""
+    rows: list[int]
+    """For each frame, which of the segment's distinct features are its own."""
+    decode_s: float
+    """Seconds from streams to features."""
+    network_s: float
+    """Seconds in the network."""
+
+
+def look_over(batches: Iterable[FeatureBatch], network: Callable[[Tensor], ResultT]) -> Looked[ResultT]:
+    """Run a network over a segment's features; frames that equal the one before are not looked at again."""
+    results: list[ResultT] = []
+    rows: list[int] = []
+    decode_s = network_s = 0.0
+    for batch in batches:
+        start = time.perf_counter()
+        if len(batch.features_nchw):
+            results.append(network(batch.features_nchw))
+        rows += batch.rows
+        decode_s += batch.decode_s
+        network_s += time.perf_counter() - start
+    return Looked(results, rows, decode_s, network_s)
 
 
 class FeatureReader:

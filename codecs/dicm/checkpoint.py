@@ -23,7 +23,7 @@ from framevault.codecs.dicm.config import DicmConfig
 from framevault.codecs.dicm.entropy_model import MEAN_STEPS, NUM_SCALES, EntropyNetworks
 from framevault.codecs.dicm.networks import DicmNetworks
 from framevault.codecs.dicm.symbols import LatentGrid
-from framevault.codecs.entropy.integer import IntConv2d, check_layers
+from framevault.codecs.entropy.integer import IntConv2d, check_layers, layer_names, layer_tensors, load_layers
 from framevault.codecs.entropy.quantisation import convert
 from framevault.codecs.entropy.tables import FrequencyTables
 from framevault.codecs.errors import CodecError, GoldenMismatchError
@@ -70,10 +70,7 @@ def export_tensors(
     bitstream = _make_bitstream(config, running, hyper_tables, latent_tables)
     golden = _make_golden(bitstream, config)
     tensors = {f"networks.{name}": tensor for name, tensor in networks.state_dict().items()}
-    for name, layer in running.named_modules():
-        if isinstance(layer, IntConv2d):
-            for part, tensor in zip(("weight", "bias", "shift"), layer.to_integers(), strict=True):
-                tensors[f"entropy.{name}.{part}"] = tensor
+    tensors |= layer_tensors(running, "entropy")
     for kind, tables in (("hyper", hyper_tables), ("latent", latent_tables)):
         for part, tensor in zip(_TABLE_PARTS, tables.to_tensors(), strict=True):
             tensors[f"tables.{kind}.{part}"] = tensor
@@ -95,14 +92,9 @@ def read_tensors(
     config = DicmConfig.from_json(config_json)
     networks = DicmNetworks(config)
     running = EntropyNetworks(config, IntConv2d)
-    layers = {name: layer for name, layer in running.named_modules() if isinstance(layer, IntConv2d)}
-    _check_names(networks, layers, tensors)
+    _check_names(networks, running, tensors)
     networks.load_state_dict(_below("networks.", tensors))
-    for name, layer in layers.items():
-        try:
-            layer.load_integers(*(tensors[f"entropy.{name}.{part}"] for part in ("weight", "bias", "shift")))
-        except ValueError as error:
-            raise ValueError(f"entropy.{name}: {error}") from error
+    load_layers(running, "entropy", tensors)
     for name, tensor in networks.state_dict().items():
         if not bool(torch.isfinite(tensor).all()):
             raise ValueError(f"networks.{name} holds values that are no numbers")
@@ -197,9 +189,9 @@ def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _check_names(networks: DicmNetworks, layers: Mapping[str, IntConv2d], tensors: Mapping[str, Tensor]) -> None:
+def _check_names(networks: DicmNetworks, running: EntropyNetworks, tensors: Mapping[str, Tensor]) -> None:
     expected = {f"networks.{name}" for name in networks.state_dict()}
-    expected |= {f"entropy.{name}.{part}" for name in layers for part in ("weight", "bias", "shift")}
+    expected |= layer_names(running, "entropy")
     expected |= {f"tables.{kind}.{part}" for kind in ("hyper", "latent") for part in _TABLE_PARTS}
     expected |= {"golden.z", "golden.latent16", "golden.stream"}
     if missing := sorted(expected - tensors.keys()):

@@ -87,11 +87,9 @@ class DicmCodec:
         """Say whether a stream decodes without those before it."""
         return self.spec.bitstream_version != VIDEO_VERSION or is_intra(stream)
 
-    def encoder(self, *, height: int, width: int) -> "DicmEncoder | DicmVideoEncoder":
+    def encoder(self, *, height: int, width: int) -> "DicmEncoder":
         """Start encoding a segment."""
         check_size(height=height, width=width)
-        if self.spec.bitstream_version == VIDEO_VERSION:
-            return DicmVideoEncoder(self, height, width)
         return DicmEncoder(self, height, width)
 
     def decoder(self, *, height: int, width: int) -> "DicmDecoder":
@@ -155,26 +153,7 @@ class DicmCodec:
 
 @dataclass(frozen=True, slots=True)
 class DicmEncoder:
-    """Encodes one segment's frames, each by itself."""
-
-    codec: DicmCodec
-    """Networks and tables."""
-    height: int
-    """Of each frame, in pixels."""
-    width: int
-    """Of each frame, in pixels."""
-
-    def encode(self, frames_nchw: Tensor) -> list[bytes]:
-        """Encode frames; see `Encoder.encode`."""
-        check_frames(frames_nchw, height=self.height, width=self.width)
-        if len(frames_nchw) == 0:
-            return []
-        return self.codec.bitstream.encode(*self.codec.latents(frames_nchw))
-
-
-@dataclass(frozen=True, slots=True)
-class DicmVideoEncoder:
-    """Encodes one segment's frames, each against the one before it."""
+    """Encodes one segment's frames, in either bitstream version."""
 
     codec: DicmCodec
     """Networks and tables."""
@@ -183,15 +162,17 @@ class DicmVideoEncoder:
     width: int
     """Of each frame, in pixels."""
     state: SegmentState = field(default_factory=SegmentState)
-    """What the next frame is coded against."""
+    """What the next frame is predicted from."""
 
     def encode(self, frames_nchw: Tensor) -> list[bytes]:
         """Encode frames; see `Encoder.encode`."""
         check_frames(frames_nchw, height=self.height, width=self.width)
         if len(frames_nchw) == 0:
             return []
-        assert self.codec.video is not None
         y_nchw, z_nchw = self.codec.latents(frames_nchw)
+        if self.codec.spec.bitstream_version != VIDEO_VERSION:
+            return self.codec.bitstream.encode(y_nchw, z_nchw)
+        assert self.codec.video is not None
         return self.codec.video.encode(self.state, y_nchw, z_nchw, rule=SkipRule())
 
 
@@ -212,13 +193,12 @@ class DicmDecoder:
         """Decode features float32 [N, 24, ceil(H/4), ceil(W/4)]; see `Decoder.decode`."""
         if not streams:
             return self._features([])
-        grid = LatentGrid(-(-self.height // LATENT_STRIDE), -(-self.width // LATENT_STRIDE))
         spec, video = self.codec.spec, self.codec.video
         if spec.bitstream_version == VIDEO_VERSION:
             assert video is not None
-            latent16_nchw = video.decode(self.state, streams, grid, device=spec.device)
+            latent16_nchw = video.decode(self.state, streams, self._grid, device=spec.device)
         else:
-            latent16_nchw = self.codec.bitstream.decode(streams, grid, device=spec.device)
+            latent16_nchw = self.codec.bitstream.decode(streams, self._grid, device=spec.device)
         return self._features(list(latent16_nchw))
 
     def decode_changes(self, streams: Sequence[bytes]) -> Changes:
@@ -227,9 +207,12 @@ class DicmDecoder:
         if spec.bitstream_version != VIDEO_VERSION:
             return Changes(decoded=self.decode(streams), rows=tuple(range(len(streams))))
         assert video is not None
-        grid = LatentGrid(-(-self.height // LATENT_STRIDE), -(-self.width // LATENT_STRIDE))
-        distinct, rows = video.decode_changes(self.state, streams, grid, device=spec.device)
+        distinct, rows = video.decode_changes(self.state, streams, self._grid, device=spec.device)
         return Changes(decoded=self._features(distinct), rows=tuple(rows))
+
+    @property
+    def _grid(self) -> LatentGrid:
+        return LatentGrid(-(-self.height // LATENT_STRIDE), -(-self.width // LATENT_STRIDE))
 
     def _features(self, latents16: Sequence[Tensor]) -> Tensor:
         """Return the features of latents in sixteenths, each [M, h, w]."""

@@ -22,7 +22,7 @@ from framevault.codecs.dicm.config import DicmConfig
 from framevault.codecs.dicm.symbols import LatentGrid
 from framevault.codecs.dicm.temporal_model import TemporalNetworks
 from framevault.codecs.dicm.video import SegmentState, SkipRule, VideoBitstream, is_intra
-from framevault.codecs.entropy.integer import IntConv2d, check_layers
+from framevault.codecs.entropy.integer import IntConv2d, check_layers, layer_names, layer_tensors, load_layers
 from framevault.codecs.entropy.quantisation import convert
 from framevault.codecs.entropy.tables import FlagTable
 from framevault.codecs.errors import CodecError, GoldenMismatchError
@@ -54,15 +54,10 @@ def export_video(
     """
     running = TemporalNetworks(config, IntConv2d)
     convert(temporal, running)
-    tensors = {
-        f"temporal.{name}.{part}": tensor
-        for name, layer in _layers(running).items()
-        for part, tensor in zip(_PARTS, layer.to_integers(), strict=True)
-    }
     video = VideoBitstream(intra=bitstream, networks=running, flag_table=flag_table)
     golden = _make_golden(video, config)
     return {
-        **tensors,
+        **layer_tensors(running, "temporal"),
         "tables.flags": flag_table.to_tensor(),
         "golden.video.latent16": golden.latent16_nmhw.int(),
         "golden.video.lengths": torch.tensor([len(stream) for stream in golden.streams], dtype=torch.int32),
@@ -74,9 +69,9 @@ def video_names(config: DicmConfig) -> set[str]:
     """Return the names of all tensors of video mode; none without it."""
     if config.temporal == 0:
         return set()
-    layers = _layers(TemporalNetworks(config, IntConv2d))
+    layers = layer_names(TemporalNetworks(config, IntConv2d), "temporal")
     golden = {"golden.video.latent16", "golden.video.lengths", "golden.video.streams"}
-    return {f"temporal.{name}.{part}" for name in layers for part in _PARTS} | {"tables.flags"} | golden
+    return layers | {"tables.flags"} | golden
 
 
 def read_video(
@@ -88,11 +83,7 @@ def read_video(
         RuntimeError, TypeError, ValueError: Tensors are of other shapes, or so large that sums would be inexact.
     """
     running = TemporalNetworks(config, IntConv2d)
-    for name, layer in _layers(running).items():
-        try:
-            layer.load_integers(*(tensors[f"temporal.{name}.{part}"] for part in _PARTS))
-        except ValueError as error:
-            raise ValueError(f"temporal.{name}: {error}") from error
+    load_layers(running, "temporal", tensors)
     video = VideoBitstream(intra=bitstream, networks=running, flag_table=FlagTable.from_tensor(tensors["tables.flags"]))
     return video, _read_golden(tensors, config)
 
@@ -123,13 +114,6 @@ def check_golden_video(video: VideoBitstream, golden: GoldenVideo, *, name: str,
             "what it encoded could not be decoded elsewhere. Run on another device (device: cpu), or install the "
             "versions that framevault is pinned to"
         )
-
-
-_PARTS = ("weight", "bias", "shift")
-
-
-def _layers(networks: TemporalNetworks) -> dict[str, IntConv2d]:
-    return {name: layer for name, layer in networks.named_modules() if isinstance(layer, IntConv2d)}
 
 
 def _make_golden(video: VideoBitstream, config: DicmConfig) -> GoldenVideo:

@@ -13,6 +13,7 @@ half-precision matrix units with float32 sums give the same integers.
 Letters in shapes: N pictures, I and O channels, k the kernel's side, H and W positions.
 """
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
@@ -160,18 +161,54 @@ def _loud_input(channels: int, limit: int) -> Tensor:
     return ((numbers * 7919 + 31) % (2 * limit + 1) - limit).float().reshape(1, channels, 3, 3)
 
 
+LAYER_PARTS = ("weight", "bias", "shift")
+"""What a checkpoint stores of a layer, in the order of `load_integers`."""
+
+
+def integer_layers(networks: nn.Module) -> dict[str, IntConv2d]:
+    """Return the integer layers of a network, by name."""
+    return {name: layer for name, layer in networks.named_modules() if isinstance(layer, IntConv2d)}
+
+
+def layer_names(networks: nn.Module, prefix: str) -> set[str]:
+    """Return the names of the tensors that `layer_tensors` gives."""
+    return {f"{prefix}.{name}.{part}" for name in integer_layers(networks) for part in LAYER_PARTS}
+
+
+def layer_tensors(networks: nn.Module, prefix: str) -> dict[str, Tensor]:
+    """Return the integers of all layers, as `load_layers` takes them."""
+    return {
+        f"{prefix}.{name}.{part}": tensor
+        for name, layer in integer_layers(networks).items()
+        for part, tensor in zip(LAYER_PARTS, layer.to_integers(), strict=True)
+    }
+
+
+def load_layers(networks: nn.Module, prefix: str, tensors: Mapping[str, Tensor]) -> None:
+    """Fill all layers from a checkpoint's tensors.
+
+    Raises:
+        KeyError: One is missing.
+        ValueError: One has another shape or type, or sums could be inexact; names the layer.
+    """
+    for name, layer in integer_layers(networks).items():
+        try:
+            layer.load_integers(*(tensors[f"{prefix}.{name}.{part}"] for part in LAYER_PARTS))
+        except ValueError as error:
+            raise ValueError(f"{prefix}.{name}: {error}") from error
+
+
 def check_layers(networks: nn.Module) -> None:
     """Check that every integer layer of a network computes, on its device, exact sums.
 
     Raises:
         RuntimeError: One does not; names it.
     """
-    for name, layer in networks.named_modules():
-        if isinstance(layer, IntConv2d):
-            try:
-                layer.check()
-            except RuntimeError as error:
-                raise RuntimeError(f"layer {name}: {error}") from error
+    for name, layer in integer_layers(networks).items():
+        try:
+            layer.check()
+        except RuntimeError as error:
+            raise RuntimeError(f"layer {name}: {error}") from error
 
 
 def shuffle_up(x_nchw: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from framevault.codecs.entropy.integer import LARGEST_SHIFT, SUM_LIMIT, WEIGHT_LIMIT, IntConv2d
+from framevault.codecs.entropy.integer import LARGEST_SHIFT, SUM_LIMIT, WEIGHT_LIMIT, integer_layers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -103,12 +103,11 @@ def convert(trained: nn.Module, running: nn.Module) -> None:
         ValueError: A layer's weights can't be made exact; names the layer.
     """
     layers = dict(trained.named_modules())
-    for name, layer in running.named_modules():
-        if isinstance(layer, IntConv2d):
-            source = layers[name]
-            assert isinstance(source, RoundedConv2d)
-            try:
-                integers = source.to_integers()
-            except ValueError as error:
-                raise ValueError(f"layer {name}: {error}") from error
-            layer.load_integers(integers.weight_oikk, integers.bias_o, integers.shift_o)
+    for name, layer in integer_layers(running).items():
+        source = layers[name]
+        assert isinstance(source, RoundedConv2d)
+        try:
+            integers = source.to_integers()
+        except ValueError as error:
+            raise ValueError(f"layer {name}: {error}") from error
+        layer.load_integers(integers.weight_oikk, integers.bias_o, integers.shift_o)

@@ -1,7 +1,5 @@
 """`framevault classify`: what whole frames show, from a vault's stored features."""
 
-import dataclasses
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -21,8 +19,8 @@ from framevault.pipeline.jobs.looking import (
     Selection,
     check_codecs,
     look_through,
+    report,
     select,
-    sentence,
 )
 from framevault.pipeline.placement import place_worker
 from framevault.pipeline.progress import open_progress
@@ -79,16 +77,14 @@ def print_classify(job: ClassifyJob, *, as_json: bool) -> ExitCode:
     """
     with open_progress(as_json=as_json) as on_event:
         result = run_classify(job, on_event=on_event)
-    if as_json:
-        members = {**dataclasses.asdict(result.counts), "labels": result.labels.to_pylist()}
-        sys.stdout.write(json.dumps({"event": "summary", **members}) + "\n")
-    else:
-        shown = result.labels.slice(0, MOST_ROWS)
+
+    def show(labels: pa.Table) -> None:
+        shown = labels.slice(0, MOST_ROWS)
         print_table(shown, title=f"Labels among a frame's best {job.top}")
-        if shown.num_rows < result.labels.num_rows:
-            sys.stdout.write(f"and {result.labels.num_rows - shown.num_rows} more labels, in the view labels\n")
-        sys.stdout.write(sentence(result.counts))
-    return ExitCode.QUARANTINED if result.counts.num_failed else ExitCode.DONE
+        if shown.num_rows < labels.num_rows:
+            sys.stdout.write(f"and {labels.num_rows - shown.num_rows} more labels, in the view labels\n")
+
+    return report(result.counts, name="labels", table=result.labels, as_json=as_json, show=show)
 
 
 def run_classify(job: ClassifyJob, *, on_event: EventSink) -> ClassifyResult:

@@ -1,9 +1,6 @@
 """`framevault detect`: objects in a vault's stored features."""
 
-import dataclasses
-import json
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,8 +16,8 @@ from framevault.pipeline.jobs.looking import (
     Selection,
     check_codecs,
     look_through,
+    report,
     select,
-    sentence,
 )
 from framevault.pipeline.placement import place_worker
 from framevault.pipeline.progress import open_progress
@@ -60,13 +57,14 @@ def print_detect(job: DetectJob, *, as_json: bool) -> ExitCode:
     """
     with open_progress(as_json=as_json) as on_event:
         result = run_detect(job, on_event=on_event)
-    if as_json:
-        members = {**dataclasses.asdict(result.counts), "labels": result.labels.to_pylist()}
-        sys.stdout.write(json.dumps({"event": "summary", **members}) + "\n")
-    else:
-        print_table(result.labels, title=f"Objects with a score of {job.score} or more")
-        sys.stdout.write(sentence(result.counts))
-    return ExitCode.QUARANTINED if result.counts.num_failed else ExitCode.DONE
+    title = f"Objects with a score of {job.score} or more"
+    return report(
+        result.counts,
+        name="labels",
+        table=result.labels,
+        as_json=as_json,
+        show=lambda labels: print_table(labels, title=title),
+    )
 
 
 def run_detect(job: DetectJob, *, on_event: EventSink) -> DetectResult:

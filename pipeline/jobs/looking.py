@@ -4,6 +4,9 @@ A segment is looked through as a whole, whichever of its frames were chosen: its
 the next question is about its other frames. A video's new parts become visible together, when its last segment is done.
 """
 
+import dataclasses
+import json
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +20,7 @@ from framevault.codecs.errors import CodecError
 from framevault.configs.run import ExecutionSettings
 from framevault.pipeline.events import JobDone, JobStarted, Note, StageReport, TaskDone, TaskFailed
 from framevault.pipeline.executors.base import EventSink, Executor, Outcome
-from framevault.pipeline.exits import PreflightError
+from framevault.pipeline.exits import ExitCode, PreflightError
 from framevault.pipeline.placement import open_executor
 from framevault.storage.index import SegmentRecord, VideoManifest, load_manifests
 from framevault.storage.query import select_frames
@@ -247,7 +250,31 @@ def look_through(
     )
 
 
-def sentence(counts: LookCounts) -> str:
+def report(
+    counts: LookCounts, *, name: str, table: pa.Table, as_json: bool, show: Callable[[pa.Table], None]
+) -> ExitCode:
+    """Print what came of a job.
+
+    Args:
+        counts: How it went.
+        name: What the table is called in JSON.
+        table: What was found.
+        as_json: Whether to print one event instead of tables.
+        show: Prints the table otherwise.
+
+    Returns:
+        `QUARANTINED` if a chosen segment could not be looked through.
+    """
+    if as_json:
+        members = {**dataclasses.asdict(counts), name: table.to_pylist()}
+        sys.stdout.write(json.dumps({"event": "summary", **members}) + "\n")
+    else:
+        show(table)
+        sys.stdout.write(_sentence(counts))
+    return ExitCode.QUARANTINED if counts.num_failed else ExitCode.DONE
+
+
+def _sentence(counts: LookCounts) -> str:
     """Say in a line how a job went."""
     failed = f"; {counts.num_failed} could not be read" if counts.num_failed else ""
     return (

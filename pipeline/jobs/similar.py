@@ -1,8 +1,5 @@
 """`framevault similar`: the frames of a vault that look most like a picture, from stored vectors."""
 
-import dataclasses
-import json
-import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +12,7 @@ from framevault.configs.run import SimilarJob
 from framevault.pipeline.executors.base import EventSink
 from framevault.pipeline.exits import ExitCode, PreflightError
 from framevault.pipeline.jobs.classify import ChosenModel, choose_model, look_for_facts
-from framevault.pipeline.jobs.looking import LookCounts, select, sentence
+from framevault.pipeline.jobs.looking import LookCounts, report, select
 from framevault.pipeline.progress import open_progress
 from framevault.pipeline.tables import print_table
 from framevault.storage.similarity import find_similar
@@ -41,14 +38,12 @@ def print_similar(job: SimilarJob, *, as_json: bool) -> ExitCode:
     """
     with open_progress(as_json=as_json) as on_event:
         result = run_similar(job, on_event=on_event)
-    if as_json:
-        members = {**dataclasses.asdict(result.counts), "matches": result.matches.to_pylist()}
-        sys.stdout.write(json.dumps({"event": "summary", **members}) + "\n")
-    else:
-        shown = result.matches.select(["video", "time_s", "distance", "video_frame"])
+
+    def show(matches: pa.Table) -> None:
+        shown = matches.select(["video", "time_s", "distance", "video_frame"])
         print_table(shown, title=f"Frames most like {job.image}")
-        sys.stdout.write(sentence(result.counts))
-    return ExitCode.QUARANTINED if result.counts.num_failed else ExitCode.DONE
+
+    return report(result.counts, name="matches", table=result.matches, as_json=as_json, show=show)
 
 
 def run_similar(job: SimilarJob, *, on_event: EventSink) -> SimilarResult:
