@@ -58,6 +58,8 @@ class TrainDicmJob(BaseModel):
     """Checkpoint whose networks are the start; None for the shipped one."""
     from_scratch: bool = False
     """Whether to start from random networks instead."""
+    blocks: Literal["gated", "hornet"] = "hornet"
+    """What random g_a and g_s are made of: `hornet` costs fewer bytes, `gated` less time."""
 
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """`auto` takes the GPUs where there are any; `cpu`, `cuda` and `cuda:1` are taken at their word."""

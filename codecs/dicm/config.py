@@ -2,6 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, get_args
+
+BlockKind = Literal["gated", "hornet"]
+"""Which residual blocks g_a and g_s are made of; `architectures.py` has a row for each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +28,8 @@ class DicmConfig:
     """T, channels of what a predicted frame's positions see of the frame before; 0 without video mode."""
     skip_below: int = 1
     """Latents whose scale index is smaller are not coded: the decoder takes their mean."""
+    blocks: BlockKind = "gated"
+    """Of g_a and g_s. Checkpoints that don't say have gated ones."""
 
     def __post_init__(self) -> None:
         """Check that the slices are the latent's."""
@@ -43,8 +49,16 @@ class DicmConfig:
             raise TypeError(f"slices must be a list of whole numbers, got {slices!r}")
         return cls(
             slices=tuple(_whole("slices", value) for value in slices),
+            blocks=_block_kind(fields.pop("blocks", "gated")),
             **{name: _whole(name, value) for name, value in fields.items()},
         )
+
+
+def _block_kind(value: object) -> BlockKind:
+    for kind in get_args(BlockKind):
+        if value == kind:
+            return kind  # type: ignore[no-any-return]  # get_args forgets the literals' type
+    raise ValueError(f"blocks must be one of {', '.join(get_args(BlockKind))}, got {value!r}")
 
 
 def _whole(name: str, value: object) -> int:

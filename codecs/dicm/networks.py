@@ -8,10 +8,9 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from framevault.codecs.dicm.architectures import build_analysis, build_hyper_analysis, build_synthesis
 from framevault.codecs.dicm.backbone import HEAD_CHANNELS, build_head
 from framevault.codecs.dicm.config import DicmConfig
-from framevault.codecs.layers.gated import GatedBlock
-from framevault.codecs.layers.pointwise import PointwiseConv2d
 
 NUM_QUALITIES = 8
 """`quality` runs from 1 (fewest bytes) to 8."""
@@ -21,45 +20,6 @@ LATENT_STRIDE = 16
 
 HYPER_STRIDE = 64
 """Pixels to a position of the hyper-latent z; frames are padded to a multiple of it."""
-
-
-def build_analysis(config: DicmConfig) -> nn.Sequential:
-    """Build g_a: features f [N, 24, H/4, W/4] -> latent y [N, M, H/16, W/16]."""
-    return nn.Sequential(
-        nn.Conv2d(HEAD_CHANNELS, config.wide, 3, stride=2, padding=1),
-        GatedBlock(config.wide),
-        GatedBlock(config.wide),
-        nn.Conv2d(config.wide, config.deep, 3, stride=2, padding=1),
-        GatedBlock(config.deep),
-        GatedBlock(config.deep),
-        GatedBlock(config.deep),
-        PointwiseConv2d(config.deep, config.latent),
-    )
-
-
-def build_synthesis(config: DicmConfig) -> nn.Sequential:
-    """Build g_s, the mirror of g_a: y [N, M, H/16, W/16] -> f [N, 24, H/4, W/4]."""
-    return nn.Sequential(
-        PointwiseConv2d(config.latent, config.deep),
-        GatedBlock(config.deep),
-        GatedBlock(config.deep),
-        GatedBlock(config.deep),
-        PointwiseConv2d(config.deep, 4 * config.wide),
-        nn.PixelShuffle(2),
-        GatedBlock(config.wide),
-        GatedBlock(config.wide),
-        nn.Conv2d(config.wide, 4 * HEAD_CHANNELS, 3, padding=1),
-        nn.PixelShuffle(2),
-    )
-
-
-def build_hyper_analysis(config: DicmConfig) -> nn.Sequential:
-    """Build h_a: y [N, M, H/16, W/16] -> hyper-latent z [N, Z, H/64, W/64]."""
-    return nn.Sequential(
-        nn.Conv2d(config.latent, 96, 3, stride=2, padding=1),
-        nn.GELU(),
-        nn.Conv2d(96, config.hyper, 3, stride=2, padding=1),
-    )
 
 
 class DicmNetworks(nn.Module):
@@ -79,8 +39,8 @@ class DicmNetworks(nn.Module):
         super().__init__()
         self.config = config
         self.head = build_head()
-        self.g_a = build_analysis(config)
-        self.g_s = build_synthesis(config)
+        self.g_a = build_analysis(config, blocks=config.blocks, head_channels=HEAD_CHANNELS)
+        self.g_s = build_synthesis(config, blocks=config.blocks, head_channels=HEAD_CHANNELS)
         self.h_a = build_hyper_analysis(config)
         steps = torch.linspace(0, 1, NUM_QUALITIES)[:, None].expand(-1, config.latent)
         # Steps 1/3.5 to 1/20: latents of unit size rounded to integers would carry no information at the start.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from framevault.codecs.checkpoint import load_checkpoint
 from framevault.codecs.dicm.bitstream import Bitstream
 from framevault.codecs.dicm.checkpoint import read_tensors
-from framevault.codecs.dicm.config import DicmConfig
+from framevault.codecs.dicm.config import BlockKind, DicmConfig
 from framevault.codecs.dicm.entropy_model import EntropyNetworks
 from framevault.codecs.dicm.networks import DicmNetworks
 from framevault.codecs.dicm.temporal_model import TemporalNetworks
@@ -80,7 +80,7 @@ def make_start(setup: StageSetup) -> CodecStart:
     """
     path = start_path(setup.job)
     if setup.job.from_scratch:
-        models, video = _random_models(), None
+        models, video = _random_models(setup.job.blocks), None
     else:
         stored = read_start(path)
         models, video = stored.models, stored.video
@@ -97,8 +97,8 @@ def make_start(setup: StageSetup) -> CodecStart:
     )
 
 
-def _random_models() -> TrainedModels:
-    config = DicmConfig()
+def _random_models(blocks: BlockKind) -> TrainedModels:
+    config = DicmConfig(blocks=blocks)
     entropy = EntropyNetworks(config, RoundedConv2d)
     spread_activations(entropy)
     return TrainedModels(networks=DicmNetworks(config), entropy=entropy, hyper=make_density(config.hyper))

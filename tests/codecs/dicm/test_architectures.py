@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from framevault.codecs.dicm.architectures import WIDTHS_ROWS, build_analysis, build_hyper_analysis, build_synthesis
+from framevault.codecs.dicm.architectures import (
+    WIDTHS_ROWS,
+    build_analysis,
+    build_synthesis,
+    build_transformer_hyper_analysis,
+)
 from framevault.codecs.layers.gnconv import RecursiveGatedConv
 from framevault.codecs.layers.pointwise import PointwiseConv2d
 
@@ -31,8 +36,8 @@ def orders_of(network: nn.Module) -> list[int]:
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (16, 48), (32, 20)])
 @pytest.mark.parametrize("head_channels", [24, 256])
 def test_the_synthesis_undoes_the_shapes_of_the_analysis(height: int, width: int, head_channels: int) -> None:
-    analysis = build_analysis(ToyWidths(), head_channels=head_channels)
-    synthesis = build_synthesis(ToyWidths(), head_channels=head_channels)
+    analysis = build_analysis(ToyWidths(), blocks="hornet", head_channels=head_channels)
+    synthesis = build_synthesis(ToyWidths(), blocks="hornet", head_channels=head_channels)
     features = torch.randn(2, head_channels, height, width)
 
     latent = analysis(features)
@@ -46,16 +51,18 @@ def test_a_picture_of_256x256_has_16x16_latents_and_4x4_hyper_latents(backbone: 
     row = WIDTHS_ROWS[backbone]
 
     with torch.inference_mode():
-        y = build_analysis(row, head_channels=row.head_channels)(torch.zeros(1, row.head_channels, 64, 64))
-        z = build_hyper_analysis(row)(y)
-        features = build_synthesis(row, head_channels=row.head_channels)(y)
+        y = build_analysis(row, blocks="hornet", head_channels=row.head_channels)(
+            torch.zeros(1, row.head_channels, 64, 64)
+        )
+        z = build_transformer_hyper_analysis(row)(y)
+        features = build_synthesis(row, blocks="hornet", head_channels=row.head_channels)(y)
 
     assert (y.shape, z.shape) == ((1, latent, 16, 16), (1, hyper, 4, 4))
     assert features.shape == (1, row.head_channels, 64, 64)
 
 
 def test_the_hyper_latent_has_a_quarter_of_each_side_rounded_up() -> None:
-    hyper_analysis = build_hyper_analysis(ToyWidths())
+    hyper_analysis = build_transformer_hyper_analysis(ToyWidths())
 
     for height, width in [(4, 4), (20, 12), (5, 9), (1, 1)]:
         assert hyper_analysis(torch.randn(1, 12, height, width)).shape == (1, 6, -(-height // 4), -(-width // 4))
@@ -63,7 +70,7 @@ def test_the_hyper_latent_has_a_quarter_of_each_side_rounded_up() -> None:
 
 def test_the_hyper_latent_sees_how_large_the_latents_are() -> None:
     """Scales are what z is about: a norm in front of everything would take them away."""
-    hyper_analysis = build_hyper_analysis(ToyWidths())
+    hyper_analysis = build_transformer_hyper_analysis(ToyWidths())
     latent = torch.randn(1, 12, 8, 8)
 
     small, large = hyper_analysis(latent).std(), hyper_analysis(100 * latent).std()
@@ -72,8 +79,8 @@ def test_the_hyper_latent_sees_how_large_the_latents_are() -> None:
 
 
 def test_orders_rise_from_2_to_4_with_the_stride_and_the_synthesis_mirrors_them() -> None:
-    analysis = build_analysis(ToyWidths(), head_channels=24)
-    synthesis = build_synthesis(ToyWidths(), head_channels=24)
+    analysis = build_analysis(ToyWidths(), blocks="hornet", head_channels=24)
+    synthesis = build_synthesis(ToyWidths(), blocks="hornet", head_channels=24)
 
     assert sorted(orders_of(analysis)) == orders_of(analysis)
     assert {2, 3, 4} == set(orders_of(analysis))
@@ -82,7 +89,7 @@ def test_orders_rise_from_2_to_4_with_the_stride_and_the_synthesis_mirrors_them(
 
 def test_the_last_module_of_the_analysis_is_its_projection() -> None:
     """The encoder runs it in another precision than the others."""
-    last = build_analysis(ToyWidths(), head_channels=24)[-1]
+    last = build_analysis(ToyWidths(), blocks="hornet", head_channels=24)[-1]
 
     assert isinstance(last, PointwiseConv2d)
     assert last.out_channels == 12
@@ -91,9 +98,9 @@ def test_the_last_module_of_the_analysis_is_its_projection() -> None:
 def test_every_parameter_gets_a_gradient() -> None:
     networks = nn.ModuleDict(
         {
-            "g_a": build_analysis(ToyWidths(), head_channels=24),
-            "h_a": build_hyper_analysis(ToyWidths()),
-            "g_s": build_synthesis(ToyWidths(), head_channels=24),
+            "g_a": build_analysis(ToyWidths(), blocks="hornet", head_channels=24),
+            "h_a": build_transformer_hyper_analysis(ToyWidths()),
+            "g_s": build_synthesis(ToyWidths(), blocks="hornet", head_channels=24),
         }
     )
 
@@ -105,6 +112,6 @@ def test_every_parameter_gets_a_gradient() -> None:
 
 
 def test_the_encoders_precision_runs_too() -> None:
-    analysis = build_analysis(ToyWidths(), head_channels=24).to(torch.bfloat16)
+    analysis = build_analysis(ToyWidths(), blocks="hornet", head_channels=24).to(torch.bfloat16)
 
     assert analysis(torch.randn(1, 24, 16, 16, dtype=torch.bfloat16)).isfinite().all()
