@@ -1,5 +1,7 @@
 """A frame's stream, bitstream version 1: the hyper-latent z, then the slices of y, in one rANS stream.
 
+Version 3 is version 1 without its last slices, whose latents are their means (`thinning.py`).
+
 Within each, the order is channel, row, column. Latents whose scale index says that they are surely zero are not coded.
 Tables were made after training and lie in the checkpoint: nothing here computes a probability. Letters in shapes:
 N frames, Z and M channels, m those of one slice, h and w positions of the latent grid.
@@ -14,9 +16,10 @@ import torch
 from torch import Tensor
 
 from framevault.codecs.dicm.entropy_model import EntropyNetworks
-from framevault.codecs.dicm.symbols import SYMBOL_LIMIT, LatentGrid, code_slices, residual_of
+from framevault.codecs.dicm.symbols import LatentGrid, code_slices
 from framevault.codecs.entropy.coder import SymbolDecoder, SymbolEncoder, decode_many, encode_many
 from framevault.codecs.entropy.integer import check_exact_matmul
+from framevault.codecs.entropy.latents import SYMBOL_LIMIT, residual_of
 from framevault.codecs.entropy.tables import FrequencyTables, Int32Array, Uint8Array
 from framevault.codecs.errors import BitstreamError, CodecError
 
@@ -31,7 +34,7 @@ class BatchSymbols:
     z_nchw: Int32Array
     """Hyper-latents, [N, Z, ceil(h/4), ceil(w/4)]."""
     slices: tuple[tuple[Int32Array, Uint8Array], ...]
-    """Of each slice of y, residuals and scale indices, [N, m, h, w]."""
+    """Of each coded slice of y, residuals and scale indices, [N, m, h, w]."""
     latent16_nmhw: Tensor
     """What the decoder will see, in sixteenths, whole numbers in float32 [N, M, h, w]."""
 
@@ -50,6 +53,8 @@ class Bitstream:
     """Z."""
     skip_below: int
     """Latents with a smaller scale index are not coded."""
+    num_coded: int
+    """Slices that streams hold, the first ones; latents of the others are their means."""
 
     def encode(self, y_nchw: Tensor, z_nchw: Tensor) -> list[bytes]:
         """Code a batch of frames.
@@ -73,6 +78,8 @@ class Bitstream:
         coded: list[tuple[Int32Array, Uint8Array]] = []
 
         def code(number: int, index_nchw: Tensor, mean16_nchw: Tensor) -> Tensor:
+            if number >= self.num_coded:
+                return torch.zeros_like(mean16_nchw)
             residual_nchw = residual_of(y_slices[number], mean16_nchw).masked_fill_(index_nchw < self.skip_below, 0)
             coded.append((residual_nchw.int().cpu().numpy(), index_nchw.byte().cpu().numpy()))
             return residual_nchw
@@ -115,13 +122,26 @@ class Bitstream:
     @torch.inference_mode()
     def pull(self, decoders: Sequence[SymbolDecoder], grid: LatentGrid, *, device: str) -> Tensor:
         """Take a frame out of each stream; returns and raises what `decode` does."""
+        return self.pull_both(decoders, grid, device=device)[1]
+
+    @torch.inference_mode()
+    def pull_both(
+        self, decoders: Sequence[SymbolDecoder], grid: LatentGrid, *, device: str
+    ) -> tuple[Tensor, Tensor]:
+        """Take a frame out of each stream; raises what `decode` does.
+
+        Returns:
+            Hyper-latents, whole numbers in float32 [N, Z, ceil(h/4), ceil(w/4)], and what `decode` returns.
+        """
         check_exact_matmul(torch.device(device))
         z_shape = (self.num_hyper_channels, grid.hyper_height, grid.hyper_width)
         z_numbers = channel_of(z_shape)
         z_array = np.stack(_for_each(lambda decoder: decoder.pull(z_numbers, self.hyper_tables), decoders))
-        z_nchw = torch.from_numpy(z_array).reshape(-1, *z_shape).to(device).float()
+        z_nchw = torch.from_numpy(z_array).reshape(-1, *z_shape).to(device).float().clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
 
         def code(number: int, index_nchw: Tensor, mean16_nchw: Tensor) -> Tensor:
+            if number >= self.num_coded:
+                return torch.zeros_like(mean16_nchw)
             index = index_nchw.byte().cpu().numpy()
 
             def pull(frame: int) -> Int32Array:
@@ -130,7 +150,7 @@ class Bitstream:
             residual = np.stack(_for_each(pull, range(len(decoders))))
             return torch.from_numpy(residual).to(device).float().reshape(index_nchw.shape)
 
-        return code_slices(self.networks, z_nchw.clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT), grid=grid, code=code)
+        return z_nchw, code_slices(self.networks, z_nchw, grid=grid, code=code)
 
 
 def check_numbers(y_nchw: Tensor, z_nchw: Tensor) -> None:

@@ -20,10 +20,11 @@ from torch import Tensor
 
 from framevault.codecs.dicm.bitstream import Bitstream
 from framevault.codecs.dicm.config import DicmConfig
-from framevault.codecs.dicm.entropy_model import MEAN_STEPS, NUM_SCALES, EntropyNetworks
+from framevault.codecs.dicm.entropy_model import EntropyNetworks
 from framevault.codecs.dicm.networks import DicmNetworks
 from framevault.codecs.dicm.symbols import LatentGrid
 from framevault.codecs.entropy.integer import IntConv2d, check_layers, layer_names, layer_tensors, load_layers
+from framevault.codecs.entropy.latents import MEAN_STEPS, NUM_SCALES
 from framevault.codecs.entropy.quantisation import convert
 from framevault.codecs.entropy.tables import FrequencyTables
 from framevault.codecs.errors import CodecError, GoldenMismatchError
@@ -175,6 +176,7 @@ def _make_bitstream(
         latent_tables=latent_tables,
         num_hyper_channels=config.hyper,
         skip_below=config.skip_below,
+        num_coded=len(config.slices),
     )
 
 

@@ -25,11 +25,11 @@ from framevault.codecs.dicm.backbone import HEAD_CHANNELS, HEAD_STRIDE, IMAGENET
 from framevault.codecs.dicm.bitstream import Bitstream
 from framevault.codecs.dicm.checkpoint import check_golden, read_tensors
 from framevault.codecs.dicm.config import DicmConfig
-from framevault.codecs.dicm.entropy_model import MEAN_STEPS
 from framevault.codecs.dicm.networks import LATENT_STRIDE, DicmNetworks, EncoderNetworks, encoder_dtype
 from framevault.codecs.dicm.symbols import HYPER_RATIO, LatentGrid
 from framevault.codecs.dicm.video import SegmentState, SkipRule, VideoBitstream, is_intra
 from framevault.codecs.dicm.video_checkpoint import check_golden_video, read_video, video_names
+from framevault.codecs.entropy.latents import MEAN_STEPS
 from framevault.codecs.errors import CheckpointError
 from framevault.codecs.spec import CodecSpec
 

@@ -17,15 +17,7 @@ from torch import Tensor, nn
 
 from framevault.codecs.dicm.config import DicmConfig
 from framevault.codecs.entropy.integer import ACTIVATION_LIMIT, SIGNED_LIMIT, ConvolutionFactory, shuffle_up
-
-NUM_SCALES = 64
-"""Entries of the scale table; the entropy model's scale is an index into it."""
-
-MEAN_STEPS = 16
-"""Means are multiples of one over this."""
-
-MEAN_LIMIT = 2**15
-"""Largest magnitude of a mean, in sixteenths."""
+from framevault.codecs.entropy.latents import MEAN_LIMIT, NUM_SCALES
 
 HYPER_CHANNELS = 96
 """Channels of h_s at stride 32."""
@@ -87,12 +79,3 @@ class EntropyNetworks(nn.Module):
         hidden_nchw = self.contexts[number](torch.cat([phi_nchw, *earlier], dim=1))
         both_nchw = torch.cat([phi_nchw, hidden_nchw], dim=1)
         return self.scales[number](both_nchw), self.means[number](both_nchw)
-
-
-def context_of(latent16_nchw: Tensor) -> Tensor:
-    """Return what later slices see of a decoded slice: halves, within +-127.
-
-    Args:
-        latent16_nchw: Mean plus residual in sixteenths, whole numbers.
-    """
-    return torch.floor((latent16_nchw + MEAN_STEPS // 4) * (2 / MEAN_STEPS)).clamp(-SIGNED_LIMIT, SIGNED_LIMIT)

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from framevault.codecs.dicm.entropy_model import MEAN_STEPS, EntropyNetworks, context_of
-
-SYMBOL_LIMIT = 2**19
-"""Largest magnitude of a symbol; encoders clamp to it. Sixteen times as much is still exact in float32."""
+from framevault.codecs.dicm.entropy_model import EntropyNetworks
+from framevault.codecs.entropy.latents import MEAN_STEPS, SYMBOL_LIMIT, context_of
 
 HYPER_RATIO = 4
 """Positions of y to a position of z, in both directions."""
@@ -64,8 +62,3 @@ def code_slices(networks: EntropyNetworks, z_nchw: Tensor, *, grid: LatentGrid, 
         earlier.append(context_of(latent16_nchw))
         decoded.append(latent16_nchw)
     return torch.cat(decoded, dim=1)
-
-
-def residual_of(y_nchw: Tensor, mean16_nchw: Tensor) -> Tensor:
-    """Return a latent's symbols: its distance from the mean, rounded; float32 [N, m, h, w]."""
-    return torch.round(y_nchw - mean16_nchw * (1 / MEAN_STEPS)).clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from framevault.codecs.dicm.config import DicmConfig
-from framevault.codecs.dicm.entropy_model import MEAN_LIMIT, NUM_SCALES, context_of
 from framevault.codecs.entropy.integer import ACTIVATION_LIMIT, SIGNED_LIMIT, ConvolutionFactory
+from framevault.codecs.entropy.latents import MEAN_LIMIT, NUM_SCALES, context_of
 
 NEIGHBOURHOOD = 9
 """Positions of a 3x3 square."""

@@ -13,36 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from framevault.codecs.dicm.backbone import Tail
-from framevault.codecs.dicm.entropy_model import MEAN_STEPS, NUM_SCALES, EntropyNetworks, context_of
+from framevault.codecs.dicm.entropy_model import EntropyNetworks
 from framevault.codecs.dicm.networks import DicmNetworks
-from framevault.codecs.dicm.symbols import residual_of
-from framevault.codecs.entropy.tables import FrequencyTables, gaussian_tables, tables_from_pmf
-
-LOWEST_SCALE = 0.11
-"""First entry of the scale table: below it a Gaussian's whole mass is at one integer (Balle et al., 2018)."""
-
-HIGHEST_SCALE = 64.0
-"""Last entry of the scale table."""
-
-SMALLEST_LIKELIHOOD = 1e-9
-"""Probabilities are kept from below: what is less likely would be escaped."""
-
-HYPER_SYMBOLS = 127
-"""Largest magnitude of a value of z that its table may hold."""
-
-LEAST_TABLE_PROBABILITY = 2.0**-17
-"""A symbol less likely than half a slot of the table escapes."""
-
-
-def scale_of(t: Tensor) -> Tensor:
-    """Return the standard deviation at position t (0..63, not only integers) of the geometric scale table."""
-    step = torch.log(torch.tensor(HIGHEST_SCALE / LOWEST_SCALE)) / (NUM_SCALES - 1)
-    return LOWEST_SCALE * torch.exp(t.clamp(0, NUM_SCALES - 1) * step.to(t.device))
-
-
-def round_through(x: Tensor) -> Tensor:
-    """Round, and let the gradient through as if nothing had been done."""
-    return x + (torch.round(x) - x).detach()
+from framevault.codecs.entropy.densities import bits_of, factorised_likelihood, gaussian_mass, round_through, scale_of
+from framevault.codecs.entropy.latents import MEAN_STEPS, context_of, residual_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,14 +108,14 @@ SliceLikelihood = Callable[[Tensor, Tensor, Tensor], Tensor]
 def _code(models: TrainedModels, y_nchw: Tensor, *, likelihood: SliceLikelihood) -> tuple[Tensor, Tensor]:
     """Return the decoded latent, with the gradient of `y_nchw`, and each frame's bits, [N]."""
     z_nchw = round_through(models.networks.h_a(y_nchw))
-    bits_n = _bits(_hyper_likelihood(models.hyper, z_nchw))
+    bits_n = bits_of(factorised_likelihood(models.hyper, z_nchw))
     phi_nchw = models.entropy.hyper(z_nchw)
     earlier: list[Tensor] = []
     decoded: list[Tensor] = []
     for number, part_nchw in enumerate(torch.split(y_nchw, list(models.entropy.slices), dim=1)):
         t_nchw, mean16_nchw = models.entropy.parameters_of(number, phi_nchw, earlier)
         mean_nchw = mean16_nchw * (1 / MEAN_STEPS)
-        bits_n = bits_n + _bits(likelihood(part_nchw, mean_nchw, scale_of(t_nchw)))
+        bits_n = bits_n + bits_of(likelihood(part_nchw, mean_nchw, scale_of(t_nchw)))
         latent16_nchw = (residual_of(part_nchw, mean16_nchw) * MEAN_STEPS + mean16_nchw).detach()
         earlier.append(context_of(latent16_nchw))
         decoded.append(part_nchw + (latent16_nchw * (1 / MEAN_STEPS) - part_nchw).detach())
@@ -150,31 +124,13 @@ def _code(models: TrainedModels, y_nchw: Tensor, *, likelihood: SliceLikelihood)
 
 def _noisy_likelihood(y_nchw: Tensor, mean_nchw: Tensor, scale_nchw: Tensor) -> Tensor:
     noise_nchw = torch.empty_like(y_nchw).uniform_(-0.5, 0.5)
-    return _gaussian_mass(y_nchw + noise_nchw - mean_nchw, scale_nchw)
+    return gaussian_mass(y_nchw + noise_nchw - mean_nchw, scale_nchw)
 
 
 def _symbol_likelihood(y_nchw: Tensor, mean_nchw: Tensor, scale_nchw: Tensor) -> Tensor:
     """Take the symbol's value, and the mean's gradient."""
     symbol_nchw = torch.round(y_nchw - mean_nchw).detach()
-    return _gaussian_mass(symbol_nchw - mean_nchw + mean_nchw.detach(), scale_nchw)
-
-
-def _gaussian_mass(x_nchw: Tensor, scale_nchw: Tensor) -> Tensor:
-    """Return the probability that a zero-mean Gaussian falls within half a step of x."""
-    x_nchw = x_nchw.abs()
-    root = scale_nchw * 2**0.5
-    # From the upper tail, where differences of small numbers stay exact.
-    mass_nchw = (torch.erfc((x_nchw - 0.5) / root) - torch.erfc((x_nchw + 0.5) / root)) / 2
-    return mass_nchw.clamp_min(SMALLEST_LIKELIHOOD)
-
-
-def _hyper_likelihood(hyper: EntropyBottleneck, z_nchw: Tensor) -> Tensor:
-    """Return the probability of each whole number of z."""
-    channels_c1n = z_nchw.transpose(0, 1).flatten(1)[:, None]
-    likelihood_c1n, _, _ = hyper._likelihood(channels_c1n)
-    shape = (z_nchw.shape[1], z_nchw.shape[0], *z_nchw.shape[2:])
-    likelihood_nchw: Tensor = likelihood_c1n.clamp_min(SMALLEST_LIKELIHOOD).reshape(shape).transpose(0, 1)
-    return likelihood_nchw
+    return gaussian_mass(symbol_nchw - mean_nchw + mean_nchw.detach(), scale_nchw)
 
 
 def relative_error(decoded_nchw: Tensor, target_nchw: Tensor) -> Tensor:
@@ -187,26 +143,3 @@ def _divergence(logits_nk: Tensor, target_nk: Tensor) -> Tensor:
     return functional.kl_div(
         torch.log_softmax(logits_nk, 1), torch.log_softmax(target_nk, 1), reduction="none", log_target=True
     ).sum(dim=1)
-
-
-def _bits(likelihood_nchw: Tensor) -> Tensor:
-    """Return the bits of each picture, [N]."""
-    return -torch.log2(likelihood_nchw).sum(dim=(1, 2, 3))
-
-
-def frequency_tables(hyper: EntropyBottleneck) -> tuple[FrequencyTables, FrequencyTables]:
-    """Turn the trained densities into the tables that a checkpoint stores: of z, and of y."""
-    symbols = torch.arange(-HYPER_SYMBOLS, HYPER_SYMBOLS + 1, dtype=torch.float32)
-    num_channels = hyper.channels
-    with torch.no_grad():
-        pmf_kl = _hyper_likelihood(hyper, symbols[None, None, None].expand(1, num_channels, 1, -1))[0, :, 0].double()
-    rows: list[list[float]] = []
-    offsets: list[int] = []
-    for pmf_l in pmf_kl:
-        likely = torch.nonzero(pmf_l >= LEAST_TABLE_PROBABILITY)[:, 0]
-        first, last = min(int(likely[0]), HYPER_SYMBOLS), max(int(likely[-1]), HYPER_SYMBOLS)
-        row_l = pmf_l[first : last + 1]
-        rows.append((row_l / max(1.0, float(row_l.sum()))).tolist())
-        offsets.append(first - HYPER_SYMBOLS)
-    positions = torch.arange(NUM_SCALES, dtype=torch.float64)
-    return tables_from_pmf(rows, offsets), gaussian_tables(scale_of(positions).tolist())

@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 from framevault.codecs.dicm.bitstream import BatchSymbols, Bitstream, check_numbers
-from framevault.codecs.dicm.entropy_model import MEAN_STEPS
-from framevault.codecs.dicm.symbols import SYMBOL_LIMIT, LatentGrid
+from framevault.codecs.dicm.symbols import LatentGrid
 from framevault.codecs.dicm.temporal_model import TemporalNetworks, change_of, gather_neighbourhoods
 from framevault.codecs.entropy.coder import SymbolDecoder, SymbolEncoder
 from framevault.codecs.entropy.integer import check_exact_matmul
+from framevault.codecs.entropy.latents import MEAN_STEPS, SYMBOL_LIMIT
 from framevault.codecs.entropy.tables import BoolArray, FlagTable, FrequencyTables
 from framevault.codecs.errors import BitstreamError
 
@@ -148,7 +148,8 @@ class VideoBitstream:
         if state.latent16_mhw is None:
             return self._encode_intra(state, self.intra.find_symbols(y_nchw, z_nchw))
         previous16_mhw = state.latent16_mhw
-        coded_hw = find_changes(y_nchw[0], previous16_mhw, rule=rule)
+        num_kept = self._num_kept_channels
+        coded_hw = find_changes(y_nchw[0, :num_kept], previous16_mhw[:num_kept], rule=rule)
         encoder, latent16_mhw = self._push_predicted(state, y_nchw[0], coded_hw, rule=rule)
         payload = encoder.finish()
         if float(coded_hw.float().mean()) >= rule.most_coded:
@@ -180,6 +181,8 @@ class VideoBitstream:
         positions = torch.nonzero(coded_hw.flatten())[:, 0]
 
         def code(number: int, index: Tensor, mean16: Tensor) -> Tensor:
+            if number >= self.intra.num_coded:
+                return torch.zeros_like(mean16)
             y = y_parts[number].flatten(1)[:, positions].reshape(mean16.shape)
             residual = round_to_zero(y - mean16 * (1 / MEAN_STEPS), dead_zone=rule.dead_zone)
             residual = residual.clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
@@ -205,11 +208,18 @@ class VideoBitstream:
 
     def _pull_predicted(self, decoder: SymbolDecoder, previous16_mhw: Tensor, coded_hw: Tensor) -> Tensor:
         def code(number: int, index: Tensor, mean16: Tensor) -> Tensor:
+            if number >= self.intra.num_coded:
+                return torch.zeros_like(mean16)
             residual = decoder.pull(_flat(index.byte()), self.intra.latent_tables)
             return torch.from_numpy(residual).to(mean16.device).float().reshape(mean16.shape)
 
         positions = torch.nonzero(coded_hw.flatten())[:, 0]
         return self._code_slices(previous16_mhw, coded_hw, positions, code=code)
+
+    @property
+    def _num_kept_channels(self) -> int:
+        """Latent channels that streams hold."""
+        return sum(self.networks.slices[: self.intra.num_coded])
 
     def _code_slices(
         self, previous16_mhw: Tensor, coded_hw: Tensor, positions: Tensor, *, code: PositionCoder

@@ -16,10 +16,11 @@ from torch import Tensor
 from framevault.codecs.checkpoint import save_checkpoint
 from framevault.codecs.dicm.checkpoint import export_tensors, read_tensors
 from framevault.codecs.dicm.config import DicmConfig
-from framevault.codecs.dicm.entropy_model import NUM_SCALES, EntropyNetworks
+from framevault.codecs.dicm.entropy_model import EntropyNetworks
 from framevault.codecs.dicm.networks import DicmNetworks
 from framevault.codecs.dicm.temporal_model import TemporalNetworks
 from framevault.codecs.dicm.video_checkpoint import export_video
+from framevault.codecs.entropy.latents import NUM_SCALES
 from framevault.codecs.entropy.quantisation import RoundedConv2d
 from framevault.codecs.entropy.tables import FlagTable, gaussian_tables, tables_from_pmf
 

@@ -22,14 +22,9 @@ from torch import Tensor, nn
 from framevault.codecs.checkpoint import save_checkpoint
 from framevault.codecs.dicm.checkpoint import export_tensors, read_tensors
 from framevault.codecs.dicm.networks import NUM_QUALITIES
-from framevault.codecs.dicm.training import (
-    Losses,
-    TrainedModels,
-    compute_losses,
-    compute_symbol_bits,
-    frequency_tables,
-)
+from framevault.codecs.dicm.training import Losses, TrainedModels, compute_losses, compute_symbol_bits
 from framevault.codecs.dicm.video_checkpoint import export_video
+from framevault.codecs.entropy.densities import frequency_tables
 from framevault.pipeline.jobs.train.codec_measure import measure_checkpoint
 from framevault.pipeline.jobs.train.codec_recipe import choose_recipe
 from framevault.pipeline.jobs.train.codec_start import CodecStart, make_start

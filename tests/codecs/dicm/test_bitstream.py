@@ -11,7 +11,8 @@ from torch import Tensor
 
 from framevault.codecs.dicm.bitstream import Bitstream, channel_of
 from framevault.codecs.dicm.codec import DicmCodec
-from framevault.codecs.dicm.symbols import SYMBOL_LIMIT, LatentGrid
+from framevault.codecs.dicm.symbols import LatentGrid
+from framevault.codecs.entropy.latents import SYMBOL_LIMIT
 from framevault.codecs.errors import BitstreamError, CodecError
 from tests.codecs.dicm.toy import MAGNITUDES, TOY_CONFIG, random_latents
 

@@ -15,9 +15,9 @@ from framevault.codecs.dicm.bitstream import Bitstream
 from framevault.codecs.dicm.checkpoint import GoldenVector, check_golden, export_tensors, read_tensors
 from framevault.codecs.dicm.codec import DicmCodec, load_dicm
 from framevault.codecs.dicm.config import DicmConfig
-from framevault.codecs.dicm.entropy_model import NUM_SCALES
 from framevault.codecs.dicm.video_checkpoint import check_golden_video, read_video, video_names
 from framevault.codecs.entropy.integer import IntConv2d
+from framevault.codecs.entropy.latents import NUM_SCALES
 from framevault.codecs.entropy.tables import FrequencyTables
 from framevault.codecs.errors import CheckpointError, GoldenMismatchError
 from framevault.codecs.spec import CODECS, CodecSpec

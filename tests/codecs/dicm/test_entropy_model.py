@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from framevault.codecs.dicm.codec import DicmCodec
-from framevault.codecs.dicm.entropy_model import MEAN_LIMIT, EntropyNetworks, context_of
-from framevault.codecs.dicm.symbols import SYMBOL_LIMIT, LatentGrid, code_slices
+from framevault.codecs.dicm.entropy_model import EntropyNetworks
+from framevault.codecs.dicm.symbols import LatentGrid, code_slices
 from framevault.codecs.entropy.integer import IntConv2d
+from framevault.codecs.entropy.latents import MEAN_LIMIT, SYMBOL_LIMIT, context_of
 from framevault.codecs.entropy.quantisation import RoundedConv2d, convert
 from tests.codecs.dicm.toy import TOY_CONFIG, toy_entropy
 

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from framevault.codecs.dicm.codec import DicmCodec
-from framevault.codecs.dicm.entropy_model import MEAN_LIMIT, MEAN_STEPS, context_of
-from framevault.codecs.dicm.symbols import SYMBOL_LIMIT, LatentGrid, code_slices, residual_of
+from framevault.codecs.dicm.symbols import LatentGrid, code_slices
+from framevault.codecs.entropy.latents import MEAN_LIMIT, MEAN_STEPS, SYMBOL_LIMIT, context_of, residual_of
 from tests.codecs.dicm.toy import TOY_CONFIG, random_latents
 
 

@@ -9,18 +9,8 @@ from framevault.codecs.dicm.backbone import Tail
 from framevault.codecs.dicm.checkpoint import export_tensors, read_tensors
 from framevault.codecs.dicm.entropy_model import EntropyNetworks
 from framevault.codecs.dicm.networks import DicmNetworks
-from framevault.codecs.dicm.training import (
-    HIGHEST_SCALE,
-    HYPER_SYMBOLS,
-    LOWEST_SCALE,
-    Losses,
-    TrainedModels,
-    compute_losses,
-    compute_symbol_bits,
-    frequency_tables,
-    relative_error,
-    scale_of,
-)
+from framevault.codecs.dicm.training import Losses, TrainedModels, compute_losses, compute_symbol_bits, relative_error
+from framevault.codecs.entropy.densities import HIGHEST_SCALE, HYPER_SYMBOLS, LOWEST_SCALE, frequency_tables, scale_of
 from framevault.codecs.entropy.quantisation import RoundedConv2d
 from tests.codecs.dicm.toy import TOY_CONFIG, toy_networks
 

@@ -14,9 +14,10 @@ from torch import Tensor
 from framevault.codecs.checkpoint import save_checkpoint
 from framevault.codecs.dicm.checkpoint import export_tensors
 from framevault.codecs.dicm.config import DicmConfig
-from framevault.codecs.dicm.entropy_model import NUM_SCALES, EntropyNetworks
+from framevault.codecs.dicm.entropy_model import EntropyNetworks
 from framevault.codecs.dicm.networks import DicmNetworks
 from framevault.codecs.dicm.symbols import LatentGrid
+from framevault.codecs.entropy.latents import NUM_SCALES
 from framevault.codecs.entropy.quantisation import RoundedConv2d
 from framevault.codecs.entropy.tables import FrequencyTables, gaussian_tables, tables_from_pmf
 
