@@ -1,0 +1,103 @@
+"""Rate and reconstruction of one batch: what a training step minimises.
+
+The loop, the data and the schedule belong to whoever trains. Letters in shapes: N pictures, K core symbols, M latent
+channels, R the resolution.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from compressai.entropy_models import EntropyBottleneck
+from torch import Tensor
+
+from framevault.codecs.entropy.densities import bits_of, factorised_likelihood, gaussian_mass, round_through, scale_of
+from framevault.codecs.entropy.latents import MEAN_STEPS, context_of, residual_of
+from framevault.codecs.hsc.entropy_model import HscEntropyNetworks
+from framevault.codecs.hsc.networks import HscNetworks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedModels:
+    """All that is trained of a codec."""
+
+    networks: HscNetworks
+    """The float networks."""
+    entropy: HscEntropyNetworks
+    """Scales and means, of `RoundedConv2d`."""
+    core: EntropyBottleneck
+    """Factorised density of the core symbols."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """A batch through the codec, with gradients."""
+
+    rgb_nchw: Tensor
+    """The picture, about -1..1, [N, 3, R, R]."""
+    core_bits_n: Tensor
+    """Estimated bits of the core symbols, [N]; training only."""
+    latent_bits_n: Tensor
+    """Estimated bits of the slices that were used, [N]; training only."""
+    styles_error: Tensor
+    """Squared error of the decoded styles over their variance."""
+    feature_gap: Tensor
+    """Squared difference of f^ and F(S^) over the latter's variance."""
+
+
+def restore_batch(models: TrainedModels, rgb_nchw: Tensor, *, quality_n: Tensor, num_slices_n: Tensor) -> Restored:
+    """Run a batch through encoder, rounding and generator.
+
+    Args:
+        models: The codec under training.
+        rgb_nchw: Pictures in -1..1, [N, 3, R, R].
+        quality_n: Quality of each picture, 0..7.
+        num_slices_n: How many slices each picture is restored from; the others are at their means.
+    """
+    networks = models.networks
+    styles_nld, feature_nchw = networks.inversion(rgb_nchw)
+    with _full_precision(rgb_nchw):
+        core_nk = networks.style_codec.analyse(styles_nld.float())
+        # Noise for the rate, rounding for the picture (Minnen and Singh, ICIP 2020, section 3).
+        noisy_nk11 = (core_nk + torch.empty_like(core_nk).uniform_(-0.5, 0.5))[:, :, None, None]
+        core_bits_n = bits_of(factorised_likelihood(models.core, noisy_nk11))
+        rounded_nk = round_through(core_nk)
+        decoded_nld = networks.style_codec.synthesise(rounded_nk)
+    own_nchw, colours_nchw = networks.generator.lower(decoded_nld)
+    y_nchw = networks.feature_codec.analyse(feature_nchw, own_nchw, quality_n)
+    with _full_precision(rgb_nchw):
+        latent_nchw, latent_bits_n = _code(models, y_nchw.float(), rounded_nk, num_slices_n)
+    restored_nchw = networks.feature_codec.synthesise(latent_nchw, own_nchw, quality_n)
+    return Restored(
+        rgb_nchw=networks.generator.tail(restored_nchw, colours_nchw, decoded_nld).float(),
+        core_bits_n=core_bits_n,
+        latent_bits_n=latent_bits_n,
+        styles_error=(decoded_nld - styles_nld).float().square().mean() / styles_nld.float().var().detach(),
+        feature_gap=(restored_nchw - own_nchw).float().square().mean() / own_nchw.float().var().detach(),
+    )
+
+
+def _full_precision(like: Tensor) -> torch.autocast:
+    """Latents and densities stay in float32 when a caller trains in another precision."""
+    return torch.autocast(like.device.type, enabled=False)
+
+
+def _code(models: TrainedModels, y_nchw: Tensor, core_nk: Tensor, num_slices_n: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the decoded latent, with gradients to y and the means, and each picture's bits, [N]."""
+    phi_nchw = models.entropy.prime(core_nk)
+    earlier: list[Tensor] = []
+    decoded: list[Tensor] = []
+    bits_n = y_nchw.new_zeros(len(y_nchw))
+    for number, part_nchw in enumerate(torch.split(y_nchw, list(models.entropy.slices), dim=1)):
+        t_nchw, mean16_nchw = models.entropy.parameters_of(number, phi_nchw, earlier)
+        mean_nchw = mean16_nchw * (1 / MEAN_STEPS)
+        noise_nchw = torch.empty_like(part_nchw).uniform_(-0.5, 0.5)
+        is_kept_n = num_slices_n > number
+        bits_n = bits_n + is_kept_n * bits_of(gaussian_mass(part_nchw + noise_nchw - mean_nchw, scale_of(t_nchw)))
+        latent16_nchw = (residual_of(part_nchw, mean16_nchw) * MEAN_STEPS + mean16_nchw).detach()
+        is_kept_n111 = is_kept_n[:, None, None, None]
+        # Where a slice is left out, later ones are too: their parameters are those of means in its place.
+        latent16_nchw = torch.where(is_kept_n111, latent16_nchw, mean16_nchw.detach())
+        rounded_nchw = part_nchw + (latent16_nchw * (1 / MEAN_STEPS) - part_nchw).detach()
+        earlier.append(context_of(latent16_nchw))
+        decoded.append(torch.where(is_kept_n111, rounded_nchw, mean_nchw))
+    return torch.cat(decoded, dim=1), bits_n
