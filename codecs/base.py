@@ -7,7 +7,7 @@ N frames, H and W pixels.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -37,6 +37,28 @@ class Encoder(Protocol):
         Returns:
             N bitstreams, in order. The same frames cut into calls in the same way give the same streams on one machine;
             another device or batch size may round a float the other way and give others, as valid.
+
+        Raises:
+            CodecError: The frames have another shape or type.
+        """
+        ...
+
+
+class CheckedStreams(NamedTuple):
+    """What some frames were encoded as, and whether they come back as what they were."""
+
+    streams: list[bytes]
+    """As `Encoder.encode` returns them."""
+    are_outside: list[bool]
+    """Whether each frame is outside the codec's domain: what is restored of it differs by more than it should."""
+
+
+@runtime_checkable
+class SupportsDomainCheck(Protocol):
+    """An encoder of a codec that is made for pictures of one kind, and restores others as something else."""
+
+    def encode_checked(self, frames_nchw: Tensor) -> CheckedStreams:
+        """Encode the segment's next frames as `encode` does, and restore and compare each.
 
         Raises:
             CodecError: The frames have another shape or type.
@@ -83,6 +105,130 @@ class SupportsRepeats(Protocol):
         ...
 
 
+class Thinner(Protocol):
+    """Drops the last slices of one segment's streams; not thread-safe."""
+
+    def thin(self, streams: Sequence[bytes]) -> list[bytes]:
+        """Thin the segment's next streams.
+
+        Returns:
+            As many streams, which a codec of the thinned spec decodes; those that decode by themselves still do.
+
+        Raises:
+            BitstreamError: A stream is damaged; the message says which of the call's streams it is.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsThinning(Protocol):
+    """A codec whose streams hold slices, most important first, and decode without the last ones.
+
+    No pixels and no float networks are needed: what is kept is decoded and coded again. `codecs.spec.thinned` says
+    which spec then decodes it.
+    """
+
+    @property
+    def num_slices(self) -> int:
+        """Slices of its streams."""
+        ...
+
+    def thinner(self, *, height: int, width: int, slices: int) -> Thinner:
+        """Start thinning a segment of frames of that size in pixels.
+
+        Args:
+            height: Of the frames.
+            width: Of the frames.
+            slices: Slices to keep, 0 to `num_slices` - 1.
+
+        Raises:
+            CodecError: It has no more slices than that, or the size is impossible.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsLatents(Protocol):
+    """A decoder that can stop at the latents which its features are made from."""
+
+    def decode_latent_changes(self, streams: Sequence[bytes]) -> Changes:
+        """Decode the segment's next streams, but make no features; counts as decoding them.
+
+        Returns:
+            Latents float32 [K, M, h, w] on the codec's device, in one scale for all qualities; frames and rows as
+            `SupportsRepeats.decode_changes` has them.
+
+        Raises:
+            BitstreamError: A stream is damaged; the message says which of the call's streams it is.
+        """
+        ...
+
+
+class Semantics(NamedTuple):
+    """What a picture's streams say, before it becomes a picture; on the codec's device.
+
+    Letters in shapes: N pictures, L styles of D values, C channels of a feature of s x s positions, K core symbols.
+    """
+
+    styles_nld: Tensor
+    """Decoded styles, float32."""
+    feature_nchw: Tensor
+    """Decoded feature in the place of the generator's own, float32 [N, C, s, s]."""
+    core_nk: Tensor
+    """Core symbols, whole numbers in float32: all that the styles were made of."""
+
+
+@runtime_checkable
+class SupportsCoreSymbols(Protocol):
+    """A decoder that can stop at the few symbols that say most: entropy decoding only, no float networks."""
+
+    def decode_core(self, streams: Sequence[bytes]) -> Tensor:
+        """Decode the segment's next streams no further than their core symbols.
+
+        Returns:
+            Whole numbers in float32 [N, K]; the same on every device.
+
+        Raises:
+            BitstreamError: A stream is damaged; the message says which of the call's streams it is.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsEditing(SupportsCoreSymbols, Protocol):
+    """A decoder that can stop at a picture's meaning and go on from another one; every stream decodes by itself."""
+
+    @property
+    def num_slices(self) -> int:
+        """Slices that its streams hold, those that were thinned away not counted."""
+        ...
+
+    def decode_latents(self, streams: Sequence[bytes], *, slices: int | None = None) -> Semantics:
+        """Decode the segment's next streams.
+
+        Args:
+            streams: One a picture.
+            slices: Slices to use, 0 (core symbols alone) to `num_slices`; None uses all.
+
+        Raises:
+            BitstreamError: A stream is damaged; the message says which of the call's streams it is.
+            CodecError: The streams have no so many slices.
+        """
+        ...
+
+    def mean_latents(self, num_frames: int) -> Semantics:
+        """Return what no bytes at all stand for, as often: the middle of what core symbols can be, and what it says."""
+        ...
+
+    def own_feature(self, styles_nld: Tensor) -> Tensor:
+        """Return the generator's own feature F(S) [N, C, s, s] of any styles."""
+        ...
+
+    def render(self, styles_nld: Tensor, feature_nchw: Tensor) -> Tensor:
+        """Return the frames, uint8 [N, 3, H, W], of styles and a feature; `decode` is this after `decode_latents`."""
+        ...
+
+
 class Codec(Protocol):
     """Networks and tables of one spec, loaded; thread-safe."""
 
@@ -106,6 +252,18 @@ class Codec(Protocol):
     def decoder(self, *, height: int, width: int) -> Decoder:
         """Start decoding a segment of frames of that size in pixels."""
         ...
+
+
+def check_slices(slices: int, *, num_slices: int) -> None:
+    """Check to how many slices streams shall be thinned.
+
+    Raises:
+        CodecError: They have no more than that.
+    """
+    if not 0 <= slices < num_slices:
+        raise CodecError(
+            f"slices must be 0 to {num_slices - 1}, fewer than the {num_slices} of the streams, got {slices}"
+        )
 
 
 def check_frames(frames_nchw: Tensor, *, height: int, width: int) -> None:

@@ -8,15 +8,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from framevault.codecs.checkpoint_header import CODEC_KEY, CONFIG_KEY, LENGTH_BYTES, parse_config
 from framevault.codecs.errors import CheckpointError
-
-CODEC_KEY = "framevault_codec"
-"""Metadata entry with the codec's name."""
-
-CONFIG_KEY = "framevault_config"
-"""Metadata entry with the codec's configuration as JSON."""
-
-_LENGTH_BYTES = 8
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], *, codec: str, config: Mapping[str, object]) -> None:
@@ -24,12 +17,12 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], *, codec: str, co
     metadata = {CODEC_KEY: codec, CONFIG_KEY: json.dumps(dict(config), sort_keys=True)}
     data = save({name: tensor.contiguous() for name, tensor in sorted(tensors.items())}, metadata)
     # safetensors puts the metadata in an order that differs from call to call.
-    end = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "little")
-    header = json.loads(data[_LENGTH_BYTES:end])
+    end = LENGTH_BYTES + int.from_bytes(data[:LENGTH_BYTES], "little")
+    header = json.loads(data[LENGTH_BYTES:end])
     header["__metadata__"] = dict(sorted(metadata.items()))
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % _LENGTH_BYTES)
-    path.write_bytes(len(text).to_bytes(_LENGTH_BYTES, "little") + text + data[end:])
+    text += b" " * (-len(text) % LENGTH_BYTES)
+    path.write_bytes(len(text).to_bytes(LENGTH_BYTES, "little") + text + data[end:])
 
 
 def load_checkpoint(path: Path, *, codec: str) -> tuple[dict[str, Tensor], dict[str, object]]:
@@ -43,10 +36,9 @@ def load_checkpoint(path: Path, *, codec: str) -> tuple[dict[str, Tensor], dict[
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} can't be read as a safetensors checkpoint: {error}") from error
-    if metadata.get(CODEC_KEY) != codec:
-        raise CheckpointError(f"{path} must be a checkpoint of codec {codec!r}, got {metadata.get(CODEC_KEY)!r}")
-    config = json.loads(metadata.get(CONFIG_KEY, "{}"))
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path}: {CONFIG_KEY} must be a JSON object, got {type(config).__name__}")
-    return tensors, config
+        raise _unreadable(path, error) from error
+    return tensors, parse_config(path, metadata, codec=codec)
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{path} can't be read as a safetensors checkpoint: {error}")

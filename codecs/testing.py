@@ -9,15 +9,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import ClassVar
 
 import pytest
 import torch
 from torch import Tensor
 
-from framevault.codecs.base import Codec
+from framevault.codecs.base import Codec, SupportsThinning
 from framevault.codecs.errors import BitstreamError, CodecError
 from framevault.codecs.registry import load_codec
-from framevault.codecs.spec import CodecSpec, codec_fingerprint
+from framevault.codecs.spec import CodecSpec, codec_fingerprint, thinned
 
 ODD_SIZES = [(1, 1), (17, 33), (16, 200), (65, 64)]
 """Height and width of frames that fit no stride."""
@@ -47,6 +48,9 @@ class CodecTests:
 
     spec: CodecSpec
     """The codec under test."""
+
+    tolerance = 1e-4
+    """How far values may differ that were decoded in other batches; 1 where floats are rounded to pixels."""
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -88,7 +92,7 @@ class CodecTests:
         alone = torch.cat([decoder.decode([stream]) for stream in streams])
 
         # Synthesis is float: convolutions may sum in another order for another batch size.
-        torch.testing.assert_close(together.float(), alone.float(), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(together.float(), alone.float(), rtol=1e-4, atol=self.tolerance)
 
     def test_no_frames_give_no_streams(self, codec: Codec) -> None:
         """An empty call is allowed on both sides."""
@@ -169,6 +173,122 @@ class CodecTests:
 
         assert codec_fingerprint(elsewhere) == codec_fingerprint(self.spec)
         assert len(bytes.fromhex(codec_fingerprint(self.spec))) == 32
+
+
+class ThinningTests:
+    """Subclass it, set `spec`, and the codec's thinning is held to `SupportsThinning`."""
+
+    spec: CodecSpec
+    """The codec under test, whose streams are whole."""
+
+    size: ClassVar[dict[str, int]] = {"height": 64, "width": 112}
+    """Of frames."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def codec(cls) -> Codec:
+        """The codec, loaded once a class."""
+        return load_codec(cls.spec)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def streams(cls, codec: Codec) -> list[bytes]:
+        """Streams of a few frames."""
+        return codec.encoder(**cls.size).encode(smooth_frames(5, **cls.size))
+
+    def num_slices(self, codec: Codec) -> int:
+        """Return how many slices streams have."""
+        assert isinstance(codec, SupportsThinning)
+        return codec.num_slices
+
+    def thin(self, codec: Codec, streams: Sequence[bytes], *, slices: int) -> list[bytes]:
+        """Thin a segment in one call."""
+        assert isinstance(codec, SupportsThinning)
+        return codec.thinner(**self.size, slices=slices).thin(streams)
+
+    def test_every_prefix_decodes_and_fewer_slices_take_no_more_bytes(self, codec: Codec, streams: list[bytes]) -> None:
+        """From none to all but one."""
+        sizes = []
+        whole = codec.decoder(**self.size).decode(streams)
+
+        for slices in range(self.num_slices(codec)):
+            thin_streams = self.thin(codec, streams, slices=slices)
+            reader = load_codec(thinned(self.spec, slices=slices))
+            decoded = reader.decoder(**self.size).decode(thin_streams)
+            assert decoded.shape == whole.shape
+            assert bool(decoded.float().isfinite().all())
+            sizes.append(sum(map(len, thin_streams)))
+
+        assert sorted([*sizes, sum(map(len, streams))]) == [*sizes, sum(map(len, streams))]
+
+    def test_each_slice_brings_the_decoded_nearer(self, codec: Codec, streams: list[bytes]) -> None:
+        """What is dropped last matters most."""
+        whole = codec.decoder(**self.size).decode(streams).float()
+
+        errors = [
+            float(
+                (
+                    load_codec(thinned(self.spec, slices=slices)).decoder(**self.size).decode(thin_streams).float()
+                    - whole
+                )
+                .square()
+                .mean()
+            )
+            for slices in range(self.num_slices(codec))
+            for thin_streams in [self.thin(codec, streams, slices=slices)]
+        ]
+
+        assert errors == sorted(errors, reverse=True)
+        assert errors[0] > errors[-1]
+
+    def test_how_streams_are_cut_into_calls_changes_no_byte(self, codec: Codec, streams: list[bytes]) -> None:
+        """The thinner keeps what it needs from call to call."""
+        assert isinstance(codec, SupportsThinning)
+        thinner = codec.thinner(**self.size, slices=1)
+
+        apart = [*thinner.thin(streams[:2]), *thinner.thin([]), *thinner.thin(streams[2:])]
+
+        assert apart == self.thin(codec, streams, slices=1)
+
+    def test_what_decodes_by_itself_still_does(self, codec: Codec, streams: list[bytes]) -> None:
+        """Random access stays."""
+        reader = load_codec(thinned(self.spec, slices=1))
+
+        found = [reader.is_independent(stream) for stream in self.thin(codec, streams, slices=1)]
+
+        assert found == [codec.is_independent(stream) for stream in streams]
+
+    def test_thinned_streams_can_be_thinned_again(self, codec: Codec, streams: list[bytes]) -> None:
+        """But to fewer slices only."""
+        most = self.num_slices(codec) - 1
+        between = load_codec(thinned(self.spec, slices=most))
+        few = self.thin(between, self.thin(codec, streams, slices=most), slices=1)
+
+        decoded = load_codec(thinned(self.spec, slices=1)).decoder(**self.size).decode(few)
+
+        assert len(decoded) == len(streams)
+        with pytest.raises(CodecError, match=f"slices must be 0 to {most - 1}.*got {most}"):
+            self.thin(between, [], slices=most)
+        with pytest.raises(CodecError, match=f"thinned to 1 slices can't be thinned to {most}"):
+            thinned(thinned(self.spec, slices=1), slices=most)
+
+    def test_slices_out_of_range_are_refused(self, codec: Codec) -> None:
+        """All of them is no thinning."""
+        for slices in (-1, self.num_slices(codec), 1000):
+            with pytest.raises(CodecError, match=f"slices must be 0 to {self.num_slices(codec) - 1}.*got {slices}"):
+                self.thin(codec, [], slices=slices)
+
+    def test_a_damaged_stream_is_named(self, codec: Codec, streams: list[bytes]) -> None:
+        """The error says which stream of the call it is."""
+        with pytest.raises(BitstreamError, match="stream 1 of the call"):
+            self.thin(codec, [streams[0], b"\x00" * 99], slices=1)
+
+    def test_the_fingerprint_says_how_many_slices_there_are(self, codec: Codec) -> None:
+        """Streams of different numbers never share a run."""
+        specs = [self.spec, *(thinned(self.spec, slices=slices) for slices in range(self.num_slices(codec)))]
+
+        assert len({codec_fingerprint(spec) for spec in specs}) == len(specs)
+        assert pickle.loads(pickle.dumps(specs)) == specs  # noqa: S301  # our own bytes
 
 
 class ExactnessTests(ABC):

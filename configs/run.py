@@ -101,6 +101,9 @@ class CompressJob(ExecutionSettings):
     """Checkpoint of the codec, as `framevault train` exports; None for the shipped one."""
     intra: bool = False
     """Whether every frame is coded by itself, for codecs that would lean on the frame before it."""
+    slices: int | None = Field(default=None, ge=0)
+    """Slices that streams hold, most important first, as if the vault were thinned afterwards; None for as many as are
+    of use at that quality: all, but 2 or 3 of dicm's 4 where frames are predicted."""
     fps: float | None = Field(default=None, gt=0)
     """Frames a second to keep; None keeps all."""
     segment_frames: int = Field(default=128, ge=1)
@@ -124,8 +127,8 @@ class DetectJob(ExecutionSettings):
     """SQL condition on the columns of `frames`; None takes all frames."""
     score: float = Field(default=0.3, ge=0, le=1)
     """Lowest score that is reported."""
-    detector: str = Field(default="mobilenet_v2", min_length=1)
-    """A name of the detectors' table."""
+    detector: str | None = Field(default=None, min_length=1)
+    """A name of the detectors' table; None takes the preferred one among the shipped, if it reads all chosen videos."""
     detector_weights: str | None = Field(default=None, min_length=1)
     """Checkpoint of the detector; None for the shipped one, or for torchvision's by the detector's name."""
     masks: bool = False
@@ -151,11 +154,24 @@ class ClassifyJob(ExecutionSettings):
     """Checkpoints that the vault may have been written with, besides the shipped one; tried by fingerprint."""
 
 
+class ThinJob(ExecutionSettings):
+    """Settings of `framevault thin`."""
+
+    slices: int = Field(ge=0)
+    """Slices to keep, most important first."""
+    where: str | None = Field(default=None, min_length=1)
+    """SQL condition on the columns of `frames`; None takes all frames. A segment is thinned as a whole."""
+    weights: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Checkpoints that the vault may have been written with, besides the shipped one; tried by fingerprint."""
+
+
 class SimilarJob(ExecutionSettings):
     """Settings of `framevault similar`."""
 
     image: str = Field(min_length=1)
     """Path of the picture that frames are compared with."""
+    face: bool = False
+    """Whether faces of codec hsc are compared by their core symbols, not whole frames by what a classifier sees."""
     where: str | None = Field(default=None, min_length=1)
     """SQL condition on the columns of `frames`; None takes all frames."""
     top: int = Field(default=10, ge=1)
@@ -168,3 +184,9 @@ class SimilarJob(ExecutionSettings):
     """Checkpoint of the classifier; None finds the published one."""
     weights: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Checkpoints that the vault may have been written with, besides the shipped one; tried by fingerprint."""
+
+    @model_validator(mode="after")
+    def _check_face(self) -> Self:
+        if self.face and self.classifier_weights is not None:
+            raise ValueError("classifier_weights are for whole frames, faces need none")
+        return self

@@ -23,6 +23,7 @@ from framevault.pipeline.cli_options import (
     Quality,
     RayAddress,
     SegmentFrames,
+    Slices,
     Vault,
     Weights,
     Workers,
@@ -30,7 +31,9 @@ from framevault.pipeline.cli_options import (
     read_settings,
     run_job,
 )
+from framevault.pipeline.cli_restore import restoring
 from framevault.pipeline.cli_train import train
+from framevault.pipeline.cli_upkeep import upkeep
 from framevault.pipeline.exits import ExitCode
 
 if TYPE_CHECKING:
@@ -53,6 +56,7 @@ def plan(
     quality: Quality = None,
     weights: Weights = None,
     intra: Intra = None,
+    slices: Slices = None,
     fps: Fps = None,
     segment_frames: SegmentFrames = None,
     config: Config = None,
@@ -66,6 +70,7 @@ def plan(
         "quality": quality,
         "weights": weights,
         "intra": intra,
+        "slices": slices,
         "fps": fps,
         "segment_frames": segment_frames,
     }
@@ -80,6 +85,7 @@ def compress(
     quality: Quality = None,
     weights: Weights = None,
     intra: Intra = None,
+    slices: Slices = None,
     fps: Fps = None,
     segment_frames: SegmentFrames = None,
     executor: ExecutorName = None,
@@ -96,6 +102,7 @@ def compress(
         "quality": quality,
         "weights": weights,
         "intra": intra,
+        "slices": slices,
         "fps": fps,
         "segment_frames": segment_frames,
         "executor": executor,
@@ -122,6 +129,7 @@ def info(vault: Vault, as_json: Json = False) -> None:
 
 
 app.add_typer(looking)
+app.add_typer(restoring)
 
 
 @app.command(
@@ -150,6 +158,7 @@ def verify(vault: Vault, as_json: Json = False) -> None:
     run_job(lambda: print_verify(vault, as_json=as_json))
 
 
+app.add_typer(upkeep)
 app.add_typer(bench)
 app.add_typer(train)
 

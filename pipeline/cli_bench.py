@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 import typer
 
 from framevault.pipeline.cli_options import Quality, run_job
+from framevault.pipeline.cli_rate_accuracy import bench_rate_accuracy, bench_train_anchor
+from framevault.pipeline.cli_rate_perception import bench_rate_perception
 from framevault.pipeline.exits import ExitCode, PreflightError
 
 bench = typer.Typer(
@@ -18,6 +20,11 @@ BenchFormat = Annotated[Literal["table", "json"], typer.Option("--format", help=
 Every = Annotated[int, typer.Option(min=1, help="Take frames 0, K, 2K and so on.")]
 Qualities = Annotated[str | None, typer.Option(help="Qualities of dicm to measure, such as 1,3,5,8.")]
 Frames = Annotated[int | None, typer.Option(min=1, help="Most frames to measure on.")]
+DetectorName = Annotated[
+    str | None,
+    typer.Option(help="dicm_latents, or mobilenet_v2 (default)."),
+]
+FeatureDetectorName = Annotated[str | None, typer.Option("--detector", help="dicm_latents, or mobilenet_v2 (default).")]
 
 
 @bench.command("stages", no_args_is_help=True, epilog="Example:  framevault bench stages clip.mp4 --quality 5")
@@ -26,15 +33,47 @@ def bench_stages(
     codec: Annotated[Literal["dicm", "raw"], typer.Option(help="What is measured.")] = "dicm",
     quality: Quality = None,
     frames: Frames = None,
+    detector: DetectorName = None,
+    size: Annotated[str | None, typer.Option(help="Scale the frames first, such as 1920x1080.", metavar="WxH")] = None,
     output: BenchFormat = "table",
 ) -> None:
     """Frames a second of compress and detect, of each of their stages alone, and the ratio between them."""
 
     def run() -> ExitCode:
         from framevault.codecs.spec import DEFAULT_QUALITY
+        from framevault.pipeline.jobs.bench.scaling import read_size
         from framevault.pipeline.jobs.bench.stages import print_stages
 
-        return print_stages(video, codec=codec, quality=quality or DEFAULT_QUALITY, num_frames=frames, output=output)
+        return print_stages(
+            video,
+            codec=codec,
+            quality=quality or DEFAULT_QUALITY,
+            num_frames=frames,
+            output=output,
+            detector=detector,
+            size=None if size is None else read_size(size),
+        )
+
+    run_job(run)
+
+
+@bench.command("detection", no_args_is_help=True, epilog="Example:  framevault bench detection clip.mp4 --workers 1")
+def bench_detection(
+    video: Annotated[str, typer.Argument(help="A video, or a folder of pictures of one size.")],
+    quality: Quality = None,
+    frames: Frames = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads; as given, all cores.")] = None,
+    output: BenchFormat = "table",
+) -> None:
+    """Detection from the vault's streams against decoding H.265 and detecting, in turns, on the CPU."""
+
+    def run() -> ExitCode:
+        from framevault.codecs.spec import DEFAULT_QUALITY
+        from framevault.pipeline.jobs.bench.detection import print_detection
+
+        return print_detection(
+            video, quality=quality or DEFAULT_QUALITY, num_frames=frames, workers=workers, output=output
+        )
 
     run_job(run)
 
@@ -45,6 +84,7 @@ def bench_rate(
     frames: Frames = None,
     every: Every = 1,
     qualities: Qualities = None,
+    detector: FeatureDetectorName = None,
     output: BenchFormat = "table",
 ) -> None:
     """Bytes a frame at each quality against x265's, and what the detector still finds. Needs no labels."""
@@ -58,6 +98,7 @@ def bench_rate(
             every=every,
             qualities=_read_qualities(qualities) or QUALITIES,
             output=output,
+            detector_name=detector,
         )
 
     run_job(run)
@@ -77,6 +118,7 @@ def bench_accuracy(
     merge: Annotated[str | None, typer.Option(help="Labels of the file that count as another: bus=vehicle.")] = None,
     every: Every = 1,
     qualities: Qualities = None,
+    detector: FeatureDetectorName = None,
     output: BenchFormat = "table",
 ) -> None:
     """The detector's AP50 on labelled frames: from original pixels, and through real streams at each quality."""
@@ -92,9 +134,27 @@ def bench_accuracy(
             every=every,
             qualities=_read_qualities(qualities) or QUALITIES,
             output=output,
+            detector_name=detector,
         )
 
     run_job(run)
+
+
+bench.command(
+    "rate-accuracy",
+    no_args_is_help=True,
+    epilog="Example:  framevault bench rate-accuracy clip.mp4 --task detect --labels boxes.json --every 3 --out result",
+)(bench_rate_accuracy)
+bench.command(
+    "train-anchor",
+    no_args_is_help=True,
+    epilog="Example:  framevault bench train-anchor mbt2018-mean --data frames/ --lambda 0.01 --out anchor-010.pth",
+)(bench_train_anchor)
+bench.command(
+    "rate-perception",
+    no_args_is_help=True,
+    epilog="Example:  framevault bench rate-perception faces/ --weights face128.safetensors --out result",
+)(bench_rate_perception)
 
 
 @bench.command("entropy", epilog="Example:  framevault bench entropy --frames 64")

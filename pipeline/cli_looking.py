@@ -1,6 +1,7 @@
 """The commands that look into a vault: `detect`, `classify`, `similar`; and `weights` for the networks they need."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
@@ -32,7 +33,11 @@ def detect(
     where: Where = None,
     score: Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score to show (0.3).")] = None,
     detector: Annotated[
-        str | None, typer.Option(help="mobilenet_v2 (default, shipped), or a torchvision model for ResNet-50 features.")
+        str | None,
+        typer.Option(
+            help="mobilenet_v2 (default, shipped), dicm_latents (shipped: twice as fast, but misses small "
+            "objects; reads what the shipped codec wrote), or a torchvision model for ResNet-50 features."
+        ),
     ] = None,
     detector_weights: Annotated[
         str | None, typer.Option(help="The detector's checkpoint, if not the shipped or published one.")
@@ -120,6 +125,9 @@ def classify(
 def similar(
     vault: Vault,
     image: Annotated[str, typer.Option(help="The picture that frames are compared with.")],
+    face: Annotated[
+        bool, typer.Option("--face", help="Compare faces of codec hsc by their symbols alone; the picture shows one.")
+    ] = False,
     where: Where = None,
     top: Annotated[int | None, typer.Option(min=1, help="Frames to show (10).")] = None,
     apart: Annotated[
@@ -141,6 +149,7 @@ def similar(
 
     overrides = {
         "image": image,
+        "face": face or None,
         "where": where,
         "top": top,
         "apart_s": apart,
@@ -164,7 +173,7 @@ def similar(
 
 weights_commands = typer.Typer(
     name="weights",
-    help="Published weights of backbones and detectors: where they are, and fetching them.",
+    help="Published weights of backbones, detectors and generators: where they are, fetching and importing them.",
     epilog="Example:  framevault weights fetch maskrcnn_resnet50_fpn",
     no_args_is_help=True,
 )
@@ -191,5 +200,50 @@ def weights_fetch(name: Annotated[str, typer.Argument(help="A name of the list."
         from framevault.pipeline.jobs.weights import print_fetch
 
         return print_fetch(name)
+
+    run_job(run)
+
+
+@weights_commands.command(
+    "import-generator",
+    no_args_is_help=True,
+    epilog="Example:  framevault weights import-generator stylegan2-ffhq-config-f.pt face.safetensors --domain face",
+)
+def weights_import_generator(
+    file: Annotated[Path, typer.Argument(help="Checkpoint of rosinality's, pSp, e4e or stylegan2-ada-pytorch.")],
+    out: Annotated[Path, typer.Argument(help="File to write, .safetensors.")],
+    domain: Annotated[str, typer.Option(help="face128, face, car or church: says the resolution.")],
+    layout: Annotated[
+        Literal["auto", "rosinality", "psp", "ada"], typer.Option(help="Whose keys the file has; psp is e4e's, too.")
+    ] = "auto",
+) -> None:
+    """Read a StyleGAN2 generator of another project, every tensor checked, and store it for hsc. No code is run."""
+
+    def run() -> ExitCode:
+        from framevault.pipeline.jobs.generators import print_import
+
+        return print_import(file, out, domain=domain, layout=None if layout == "auto" else layout)
+
+    run_job(run)
+
+
+@weights_commands.command(
+    "sample-generator",
+    no_args_is_help=True,
+    epilog="Example:  framevault weights sample-generator face.safetensors sheet.png --truncation 0.7",
+)
+def weights_sample_generator(
+    file: Annotated[Path, typer.Argument(help="What import-generator wrote.")],
+    out: Annotated[Path, typer.Argument(help="Picture to write, .png.")],
+    count: Annotated[int, typer.Option(min=1, max=256, help="How many pictures.")] = 8,
+    truncation: Annotated[float, typer.Option(min=0, max=1, help="1: all kinds; towards 0: all alike.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random styles.")] = 0,
+) -> None:
+    """Draw pictures of random styles, to see whether a generator came over well."""
+
+    def run() -> ExitCode:
+        from framevault.pipeline.jobs.generators import print_sample
+
+        return print_sample(file, out, count=count, truncation=truncation, seed=seed)
 
     run_job(run)

@@ -34,6 +34,9 @@ ClassifierWeights = Annotated[
 Intra = Annotated[
     bool | None, typer.Option("--intra", help="Code every frame by itself, not against the one before it.")
 ]
+Slices = Annotated[
+    int | None, typer.Option(min=0, help="Slices that streams hold; as many as are of use, if not given.")
+]
 Workers = Annotated[int | None, typer.Option(min=1, help="Workers; as many as fit this machine, if not given.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, or cuda.")]
 Fps = Annotated[float | None, typer.Option(help="Frames a second to keep; all, if not given.")]

@@ -10,7 +10,7 @@ from framevault.pipeline.exits import ExitCode
 
 train = typer.Typer(
     name="train",
-    help="Fit a codec to your own footage and backbone.",
+    help="Fit a codec to your own footage, backbone or kind of pictures.",
     epilog="Example:  framevault train dicm --data frames/ --out my-codec --minutes 30",
     no_args_is_help=True,
 )
@@ -27,8 +27,12 @@ def train_dicm(
         typer.Option(help="Pictures and videos: a folder, file, glob or URL. May stand several times."),
     ] = None,
     out: Annotated[str | None, typer.Option(help="Folder for checkpoints and metrics; the same one resumes.")] = None,
+    architecture: Annotated[
+        str | None, typer.Option(help="The backbone around the codec: mobilenet_v2 (default) or resnet50.")
+    ] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="Weights of your mobilenet_v2, under torchvision's names: .pth or .safetensors.")
+        str | None,
+        typer.Option(help="Your weights of it, under torchvision's names: .pth, .safetensors, or such as resnet50_v2."),
     ] = None,
     init: Annotated[str | None, typer.Option(help="Checkpoint to start from; the shipped one, if not given.")] = None,
     from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Start from random networks.")] = False,
@@ -52,6 +56,7 @@ def train_dicm(
     overrides = {
         "data": tuple(data) if data else None,
         "out": out,
+        "architecture": architecture,
         "backbone": backbone,
         "init": init,
         "from_scratch": from_scratch or None,
@@ -73,5 +78,135 @@ def train_dicm(
         from framevault.pipeline.jobs.train.processes import Launch
 
         return print_train(job, launch=Launch.read(os.environ), as_json=as_json)
+
+    run_job(run)
+
+
+@train.command(
+    "hsc",
+    no_args_is_help=True,
+    epilog="Example:  framevault train hsc --data faces/ --from-scratch --out my-hsc --minutes 120",
+)
+def train_hsc(
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="Aligned pictures of one domain: a folder, file, glob or URL. May stand several times."),
+    ] = None,
+    out: Annotated[str | None, typer.Option(help="Folder for checkpoints and metrics; the same one resumes.")] = None,
+    domain: Annotated[str | None, typer.Option(help="Whose sizes the networks have (face128).")] = None,
+    init: Annotated[str | None, typer.Option(help="Checkpoint to start from; the shipped one, if not given.")] = None,
+    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Start from random networks.")] = False,
+    generator: Annotated[
+        str | None, typer.Option(help="A trained StyleGAN2 generator to build the codec behind.")
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="MobileNetV2's weights for the perceptual loss: .pth, .safetensors, or mobilenet_v2."),
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Budget in minutes (30).")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Budget in steps instead: repeatable to the bit.")] = None,
+    stages: Annotated[
+        str | None, typer.Option(help="Of generator,inversion,codec,autoencoder,joint (autoencoder,joint).")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures a step and process (12).")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of all that is random (0).")] = None,
+    compile_networks: Annotated[
+        bool, typer.Option("--compile", help="Let torch compile the networks: minutes at first, then faster steps.")
+    ] = False,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda (all GPUs), or cuda:1.")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="Processes that train together; one a GPU.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch in each process.")] = None,
+    data_threads: Annotated[int | None, typer.Option(min=1, help="Threads that decode and cut pictures (1).")] = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Train the codec of one domain's pictures; run again, it goes on where it stopped. Works with torchrun, too."""
+    from framevault.configs.loading import load_job
+    from framevault.configs.train_hsc import TrainHscJob
+
+    overrides = {
+        "data": tuple(data) if data else None,
+        "out": out,
+        "domain": domain,
+        "init": init,
+        "from_scratch": from_scratch or None,
+        "generator": generator,
+        "backbone": backbone,
+        "minutes": minutes,
+        "steps": steps,
+        "stages": None if stages is None else tuple(name.strip() for name in stages.split(",")),
+        "batch_size": batch_size,
+        "seed": seed,
+        "compile": compile_networks or None,
+        "device": device,
+        "processes": processes,
+        "threads": threads,
+        "data_threads": data_threads,
+    }
+    job = read_settings(lambda: load_job(TrainHscJob, config, overrides=overrides))
+
+    def run() -> ExitCode:
+        from framevault.pipeline.jobs.train.job import print_train
+        from framevault.pipeline.jobs.train.processes import Launch
+
+        return print_train(job, launch=Launch.read(os.environ), as_json=as_json)
+
+    run_job(run)
+
+
+@train.command(
+    "directions",
+    no_args_is_help=True,
+    epilog="Example:  framevault train directions --weights my-hsc.safetensors --data faces/ --sheets sheets",
+)
+def train_directions(
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="Aligned faces: a folder, file, glob or URL. May stand several times."),
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="Checkpoint of codec hsc; the shipped one, if not given.")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Where the directions go; beside the checkpoint, if not given.")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="CSV with file,attribute,value, for attributes of your own.")
+    ] = None,
+    sheets: Annotated[
+        str | None, typer.Option(help="Folder for contact sheets: rows are faces, columns amounts.")
+    ] = None,
+    keep: Annotated[
+        str | None, typer.Option(help="What to write, as brightness,fine-2=beard; all, if not given.")
+    ] = None,
+    faces: Annotated[int | None, typer.Option(min=20, help="Faces to look at (2000).")] = None,
+    factors: Annotated[
+        int | None, typer.Option(min=0, help="Directions of the weights alone, for each group of styles (4).")
+    ] = None,
+    ridge: Annotated[float | None, typer.Option(help="How smooth boundaries are (1).")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, or cuda.")] = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Find directions that faces can be edited along, and draw what they do."""
+    from framevault.configs.directions import DirectionsJob
+    from framevault.configs.loading import load_job
+
+    overrides = {
+        "data": tuple(data) if data else None,
+        "weights": weights,
+        "out": out,
+        "labels": labels,
+        "sheets": sheets,
+        "keep": None if keep is None else tuple(name.strip() for name in keep.split(",")),
+        "faces": faces,
+        "factors": factors,
+        "ridge": ridge,
+        "device": device,
+    }
+    job = read_settings(lambda: load_job(DirectionsJob, config, overrides=overrides))
+
+    def run() -> ExitCode:
+        from framevault.pipeline.jobs.train.directions import print_directions
+
+        return print_directions(job, as_json=as_json)
 
     run_job(run)

@@ -12,8 +12,6 @@ where the size changes.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,6 +19,7 @@ from itertools import accumulate
 
 from framevault.pipeline.probing import PROBE_ERRORS, PictureTable, ProbedSource, ProbeError, SourceProber
 from framevault.pipeline.sources import SourceLocation
+from framevault.workers.ids import digest_of, segment_id_of
 from framevault.workers.packets import PacketTable
 from framevault.workers.tasks import PacketRun, PictureFile, Segment, SourceInfo
 
@@ -32,7 +31,7 @@ MAX_SPAN = 8
 
 _SEGMENTATION_RULE = 0
 """Counts up when the rules above change: then the same settings give other segments."""
-_ID_DIGITS, _RUN_DIGITS = 32, 16
+_RUN_DIGITS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +77,7 @@ class PlanSettings:
             "sampling": self.sampling.text,
             "segmentation": segmentation,
         }
-        return _digest(parts)[:_RUN_DIGITS]
+        return digest_of(parts)[:_RUN_DIGITS]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,17 +247,16 @@ def _make_segment(
 ) -> Segment:
     info, sampling = probed.info, settings.sampling.text
     first_pts, last_pts = piece.frame_pts[0], piece.frame_pts[-1]
-    parts: dict[str, object] = {
-        "video_id": info.video_id,
-        "first_pts": first_pts,
-        "last_pts": last_pts,
-        "sampling": sampling,
-        "codec_fingerprint": settings.codec_fingerprint,
-    }
     # A picture whose header can't be read has no size; its segment fails when it is decoded, not before.
     width, height = (max(1, side) for side in piece.size or (info.width, info.height))
     return Segment(
-        segment_id=_digest(parts)[:_ID_DIGITS],
+        segment_id=segment_id_of(
+            info.video_id,
+            settings.codec_fingerprint,
+            first_pts=first_pts,
+            last_pts=last_pts,
+            sampling=sampling,
+        ),
         source=info,
         number=number,
         width=width,
@@ -271,8 +269,3 @@ def _make_segment(
         packets=piece.packets,
         files=piece.files,
     )
-
-
-def _digest(parts: dict[str, object]) -> str:
-    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -17,6 +17,10 @@ _PARAMETER_SET_TYPES = (32, 33, 34)
 """NAL unit types of VPS, SPS and PPS (H.265, table 7-1)."""
 
 
+HIGHEST_RATE = 51
+"""The largest crf and qp there is: fewest bytes."""
+
+
 MIN_SIDE = 64
 """Pixels; at some smaller sizes, such as 48x32, libx265 writes past its own buffers and the process dies."""
 
@@ -25,12 +29,29 @@ MIN_SIDE = 64
 class X265Settings:
     """How libx265 is run."""
 
-    crf: int
-    """Constant rate factor, 0..51: larger is smaller."""
+    crf: int | None = None
+    """Constant rate factor, 0..51: larger is smaller. Either this or `qp`."""
+    qp: int | None = None
+    """The same quantiser in every block of every frame instead, 0..51: no frame depends on another's."""
     is_intra: bool
     """Whether every frame is coded by itself, as HEVC's still pictures (BPG) are."""
     preset: str = "medium"
     """libx265's own name for speed against size."""
+    keyframe_distance: int | None = None
+    """Most frames from keyframe to keyframe; libx265's own 250 if not given."""
+
+    def __post_init__(self) -> None:
+        """Check that one of `crf` and `qp` is given, and its range; raises ValueError."""
+        rates = [rate for rate in (self.crf, self.qp) if rate is not None]
+        if len(rates) != 1:
+            raise ValueError(f"x265 needs either crf or qp, got crf {self.crf} and qp {self.qp}")
+        if not 0 <= rates[0] <= HIGHEST_RATE:
+            raise ValueError(f"x265's crf and qp must be 0 to {HIGHEST_RATE}, got {rates[0]}")
+
+
+def count_headers(packets: Sequence[bytes]) -> int:
+    """Return the bytes of the parameter sets, which stand in the first packet and are not the frames' own."""
+    return len(packets[0]) - len(_drop_parameter_sets(packets[0])) if packets else 0
 
 
 def encode_x265(frames_nhwc: Iterable[RgbFrame], settings: X265Settings, *, fps: float) -> list[bytes]:
@@ -81,13 +102,15 @@ def _open_encoder(settings: X265Settings, *, height: int, width: int, fps: float
     context.width, context.height, context.pix_fmt = width, height, "yuv420p"
     rate = Fraction(fps).limit_denominator(1001)
     context.framerate, context.time_base = rate, 1 / rate
-    keyint = "keyint=1:" if settings.is_intra else ""
+    distance = 1 if settings.is_intra else settings.keyframe_distance
+    parameters = [] if distance is None else [f"keyint={distance}"]
+    if settings.qp is not None:
+        # Otherwise intra frames get a quantiser of some 3 less than is asked for.
+        parameters += [f"qp={settings.qp}", "ipratio=1"]
+    # No SEI with the settings (2 kB a keyframe), no repeated headers: rates are the frames'. One thread: the same
+    # bytes on every machine.
+    parameters += ["info=0", "repeat-headers=0", "pools=1", "frame-threads=1", "log-level=none"]
     context.flags |= av.codec.context.Flags.global_header
-    context.options = {
-        "preset": settings.preset,
-        "crf": str(settings.crf),
-        # No SEI with the settings (2 kB a keyframe), no repeated headers: rates are the frames'. One thread: the same
-        # bytes on every machine.
-        "x265-params": f"{keyint}info=0:repeat-headers=0:pools=1:frame-threads=1:log-level=none",
-    }
+    crf = {} if settings.crf is None else {"crf": str(settings.crf)}
+    context.options = {"preset": settings.preset, "x265-params": ":".join(parameters), **crf}
     return context

@@ -1,7 +1,7 @@
 """Where objects lie: a local folder, this process's memory, S3, or any other file system that fsspec knows.
 
-A backend does five things with keys and bytes and lets the environment's own errors (OSError) through; `store.py` gives
-them names. What matters is `put`: it must never replace an object and never show half of one.
+A backend does a few things with keys and bytes and lets the environment's own errors (OSError) through; `store.py`
+gives them names. What matters is `put`: it must never replace an object and never show half of one.
 
 | backend | how `put` keeps that promise |
 | --- | --- |
@@ -60,8 +60,16 @@ class Backend(Protocol):
         """Give the keys below a folder (`""`: all), in any order; nothing if it does not exist."""
         ...
 
-    def remove_temporary(self, key: str) -> None:
-        """Remove an object below the temporary folder."""
+    def remove(self, key: str) -> None:
+        """Remove an object; nothing happens if there is none."""
+        ...
+
+    def modified_s(self, key: str) -> float:
+        """Return when an object came to be, in seconds since 1970 by the store's own clock.
+
+        Raises:
+            FileNotFoundError: No object has this key.
+        """
         ...
 
 
@@ -114,9 +122,13 @@ class LocalBackend:
             for name in names:
                 yield (Path(path) / name).relative_to(self._root).as_posix()
 
-    def remove_temporary(self, key: str) -> None:
+    def remove(self, key: str) -> None:
         """Unlink a file."""
         (self._root / key).unlink(missing_ok=True)
+
+    def modified_s(self, key: str) -> float:
+        """Ask for a file's time."""
+        return (self._root / key).stat().st_mtime
 
     def _make_folder(self, folder: Path) -> None:
         """Make a folder and its parents, so that a power cut does not lose the entries."""
@@ -167,9 +179,17 @@ class FsspecBackend:
         for path in found:
             yield path.lstrip("/").removeprefix(below)
 
-    def remove_temporary(self, key: str) -> None:
+    def remove(self, key: str) -> None:
         """Delete an object."""
-        self.filesystem.rm_file(self.path(key))
+        with contextlib.suppress(FileNotFoundError):
+            self.filesystem.rm_file(self.path(key))
+
+    def modified_s(self, key: str) -> float:
+        """Ask for an object's time, which not every file system of fsspec tells."""
+        try:
+            return float(self.filesystem.modified(self.path(key)).timestamp())
+        except NotImplementedError as error:
+            raise OSError(errno.ENOTSUP, "this kind of store does not tell when objects were written") from error
 
 
 class MemoryBackend(FsspecBackend):

@@ -1,6 +1,10 @@
 """Objects found in stored segments: one part a segment and detector, and manifests that make them visible.
 
 A detection run commits one manifest a video. Runs over parts of a video leave several; they count together.
+
+Where some frames of a segment can't be decoded, there is a *partial* part about the others. It lies under a key made
+from its content, and in a manifest of its own, so that a reader who knows of none sees a segment that was not looked
+through. Once the pack is repaired, the next run leaves a whole part, which takes its place.
 """
 
 from __future__ import annotations
@@ -8,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +20,7 @@ import pyarrow.compute as pc
 from framevault.storage.documents import LARGEST_COUNT, Fields, ref_members, seal, unseal
 from framevault.storage.errors import AlreadyExistsError, DamagedError, NotFoundError
 from framevault.storage.pack_table import MOST_FRAMES
+from framevault.storage.partial import PARTIAL_FOLDER, partial_key, unite_parts
 from framevault.storage.schema import (
     DETECTIONS_SCHEMA,
     MASKED_DETECTIONS_SCHEMA,
@@ -32,7 +37,9 @@ DETECTIONS_FORMAT = "framevault detections"
 DETECTIONS_VERSION = 1
 """Of detection manifests."""
 
-DETECTIONS_MANIFEST_KEY = re.compile(r"manifests/([0-9a-f]{32})/detections/([0-9a-f]{16})/([0-9a-f]{16})\.json")
+DETECTIONS_MANIFEST_KEY = re.compile(
+    r"manifests/([0-9a-f]{32})/detections/([0-9a-f]{16})/(?:partial/)?([0-9a-f]{16})\.json"
+)
 """Key of a detection manifest: video_id, detector_fp, digest of its content."""
 
 
@@ -45,9 +52,11 @@ class DetectionPart:
     part: ObjectRef
     """Its detections part."""
     num_frames: int
-    """Frames that were looked through."""
+    """Frames of the segment."""
     num_detections: int
     """Rows of the part."""
+    num_lost: int = 0
+    """Frames of the segment that could not be decoded, and that nothing is known of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +77,11 @@ class DetectionManifest:
     """One a segment; by segment id once committed."""
     has_masks: bool = False
     """Whether the parts have masks beside boxes."""
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether some frames of its segments were not looked through."""
+        return any(part.num_lost for part in self.parts)
 
     @property
     def key(self) -> str:
@@ -99,7 +113,8 @@ class DetectionManifest:
 
     def _key_of(self, document: bytes) -> str:
         digest = hashlib.sha256(document).hexdigest()[:16]
-        return f"manifests/{self.video_id}/detections/{self.detector_fp}/{digest}.json"
+        folder = f"manifests/{self.video_id}/detections/{self.detector_fp}"
+        return f"{folder}/{PARTIAL_FOLDER if self.is_partial else ''}{digest}.json"
 
 
 def detections_key(detector_fp: str, segment_id: str) -> str:
@@ -108,7 +123,7 @@ def detections_key(detector_fp: str, segment_id: str) -> str:
 
 
 def write_detections(
-    store: Store, detector_fp: str, segment_id: str, table: pa.Table, *, num_frames: int
+    store: Store, detector_fp: str, segment_id: str, table: pa.Table, *, num_frames: int, num_lost: int = 0
 ) -> DetectionPart:
     """Store what was found in a segment, or take what another run found with the same detector as it is.
 
@@ -117,7 +132,8 @@ def write_detections(
         detector_fp: Over the detector and the codec.
         segment_id: The segment that was looked through.
         table: Rows of `DETECTIONS_SCHEMA`, or of `MASKED_DETECTIONS_SCHEMA`.
-        num_frames: Frames that were looked through.
+        num_frames: Frames of the segment.
+        num_lost: Frames of it that could not be decoded.
 
     Raises:
         ValueError: The table has another schema, impossible values, or rows of frames that the segment has not.
@@ -130,13 +146,18 @@ def write_detections(
         raise ValueError(f"detections of segment {segment_id}: {fault}")
     if not has_frames_below(table, num_frames):
         raise ValueError(f"frame numbers of segment {segment_id} must be 0 to {num_frames - 1}")
-    key = detections_key(detector_fp, segment_id)
+    key, payload = detections_key(detector_fp, segment_id), detections_to_parquet(table)
+    if num_lost:
+        key = partial_key(key, payload)
     try:
-        ref = store.create(key, detections_to_parquet(table))
+        ref = store.create(key, payload)
     except AlreadyExistsError:
         read = read_detections if table.schema == DETECTIONS_SCHEMA else read_masked_detections
-        return _read_part(store, key, segment_id=segment_id, num_frames=num_frames, read=read)
-    return DetectionPart(segment_id=segment_id, part=ref, num_frames=num_frames, num_detections=table.num_rows)
+        stored = _read_part(store, key, segment_id=segment_id, num_frames=num_frames, read=read)
+        return replace(stored, num_lost=num_lost)
+    return DetectionPart(
+        segment_id=segment_id, part=ref, num_frames=num_frames, num_detections=table.num_rows, num_lost=num_lost
+    )
 
 
 def recover_detections(store: Store, detector_fp: str, segment_id: str, *, num_frames: int) -> DetectionPart | None:
@@ -219,14 +240,14 @@ def _merge(first: DetectionManifest, second: DetectionManifest) -> DetectionMani
     if first.has_masks != second.has_masks:
         group = f"detector {second.detector_fp}, run {second.run_fp}"
         raise DamagedError(f"{second.key}: all manifests of {group} must agree whether there are masks")
-    parts = {part.segment_id: part for part in (*first.parts, *second.parts)}
+    parts = unite_parts(first.parts, second.parts)
     return DetectionManifest(
         detector_fp=first.detector_fp,
         detector=first.detector,
         video_id=first.video_id,
         run_fp=first.run_fp,
         score_floor=max(first.score_floor, second.score_floor),
-        parts=tuple(parts[segment_id] for segment_id in sorted(parts)),
+        parts=parts,
         has_masks=first.has_masks,
     )
 
@@ -255,6 +276,7 @@ def _part_members(part: DetectionPart) -> dict[str, object]:
         "part": ref_members(part.part),
         "num_frames": part.num_frames,
         "num_detections": part.num_detections,
+        **({"num_lost": part.num_lost} if part.num_lost else {}),
     }
 
 
@@ -264,4 +286,5 @@ def _read_part_members(members: Fields) -> DetectionPart:
         part=members.object_ref("part"),
         num_frames=members.integer("num_frames", minimum=1, maximum=MOST_FRAMES),
         num_detections=members.integer("num_detections", maximum=LARGEST_COUNT),
+        num_lost=members.integer_or_none("num_lost") or 0,
     )

@@ -206,6 +206,10 @@ class Fields:
         value = self._members.get(name, False)
         return value if isinstance(value, bool) else self._fail(name, "true or false", value)
 
+    def integer_or_none(self, name: str) -> int | None:
+        """Return an integer, not negative; None if the member is not there."""
+        return self.integer(name) if name in self._members else None
+
     def choice(self, name: str, allowed: tuple[int, ...]) -> int:
         """Return one of a few integers."""
         value = self.integer(name)
@@ -237,6 +241,19 @@ class Fields:
             pair.integer("numerator", minimum=1, maximum=largest),
             pair.integer("denominator", minimum=1, maximum=largest),
         )
+
+    def pairs(self, name: str) -> tuple[tuple[int, int], ...]:
+        """Return a list of pairs of integers, none of them negative; an empty one if the member is not there."""
+        value = self._members.get(name, [])
+        if not isinstance(value, list):
+            self._fail(name, "a list of pairs of integers", value)
+        found: list[tuple[int, int]] = []
+        for number, pair in enumerate(value):
+            if not isinstance(pair, list) or len(pair) != 2:
+                self._fail(f"{name}[{number}]", "two integers", pair)
+            numbers = Fields(f"{self.key}: {name}[{number}]", {"first": pair[0], "second": pair[1]})
+            found.append((numbers.integer("first"), numbers.integer("second")))
+        return tuple(found)
 
     def mapping(self, name: str) -> dict[str, JsonValue]:
         """Return an object as it is."""

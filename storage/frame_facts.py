@@ -5,6 +5,8 @@ Their kinds are rows of a table::
 
     labels/<model_fp>/<segment_id>.parquet      manifests/<video_id>/labels/<model_fp>/<digest>.json
     vectors/<model_fp>/<segment_id>.parquet     manifests/<video_id>/vectors/<model_fp>/<digest>.json
+
+`partial.py` says what there is where some frames of a segment can't be decoded.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from framevault.storage.frame_tables import (
     vectors_to_parquet,
 )
 from framevault.storage.pack_table import MOST_FRAMES
+from framevault.storage.partial import PARTIAL_FOLDER, partial_key, unite_parts
 from framevault.storage.store import ObjectRef, Store
 
 FactKind = Literal["labels", "vectors"]
@@ -39,7 +42,9 @@ FACT_KINDS: tuple[FactKind, ...] = ("labels", "vectors")
 FACTS_VERSION = 1
 """Of these manifests."""
 
-FACTS_MANIFEST_KEY = re.compile(r"manifests/([0-9a-f]{32})/(labels|vectors)/([0-9a-f]{16})/([0-9a-f]{16})\.json")
+FACTS_MANIFEST_KEY = re.compile(
+    r"manifests/([0-9a-f]{32})/(labels|vectors)/([0-9a-f]{16})/(?:partial/)?([0-9a-f]{16})\.json"
+)
 """Key of a manifest: video_id, kind, model_fp, digest of its content."""
 
 
@@ -52,9 +57,11 @@ class FactPart:
     part: ObjectRef
     """Its rows."""
     num_frames: int
-    """Frames that were looked through."""
+    """Frames of the segment."""
     num_rows: int
     """Rows of the part."""
+    num_lost: int = 0
+    """Frames of the segment that could not be decoded, and that nothing is known of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +82,11 @@ class FactManifest:
     """One a segment; by segment id once committed."""
 
     @property
+    def is_partial(self) -> bool:
+        """Whether some frames of its segments were not looked through."""
+        return any(part.num_lost for part in self.parts)
+
+    @property
     def key(self) -> str:
         """Its key in the store."""
         return self.key_of(self.to_document())
@@ -82,7 +94,8 @@ class FactManifest:
     def key_of(self, document: bytes) -> str:
         """Return the key of a document that says what this does, and maybe more."""
         digest = hashlib.sha256(document).hexdigest()[:16]
-        return f"manifests/{self.video_id}/{self.kind}/{self.model_fp}/{digest}.json"
+        folder = f"manifests/{self.video_id}/{self.kind}/{self.model_fp}"
+        return f"{folder}/{PARTIAL_FOLDER if self.is_partial else ''}{digest}.json"
 
     def to_document(self) -> bytes:
         """Return it as it is stored."""
@@ -103,7 +116,14 @@ def facts_key(kind: FactKind, model_fp: str, segment_id: str) -> str:
 
 
 def write_facts(
-    store: Store, kind: FactKind, model_fp: str, segment_id: str, table: pa.Table, *, num_frames: int
+    store: Store,
+    kind: FactKind,
+    model_fp: str,
+    segment_id: str,
+    table: pa.Table,
+    *,
+    num_frames: int,
+    num_lost: int = 0,
 ) -> FactPart:
     """Store what was said about a segment, or take what another run of the same model stored as it is.
 
@@ -113,7 +133,8 @@ def write_facts(
         model_fp: Over the model and the codec.
         segment_id: The segment that was looked through.
         table: Of `labels_table` or `vectors_table`.
-        num_frames: Frames that were looked through.
+        num_frames: Frames of the segment.
+        num_lost: Frames of it that could not be decoded.
 
     Raises:
         ValueError: The table has impossible values, or rows of frames that the segment has not.
@@ -124,13 +145,15 @@ def write_facts(
         raise ValueError(f"{kind} of segment {segment_id}: {fault}")
     key = facts_key(kind, model_fp, segment_id)
     payload = labels_to_parquet(table) if kind == "labels" else vectors_to_parquet(table)
+    if num_lost:
+        key = partial_key(key, payload)
     try:
         ref = store.create(key, payload)
     except AlreadyExistsError:
         payload = store.read(key)
         table = read_facts(kind, f"{store.url}: {key}", payload, num_frames=num_frames)
         ref = ObjectRef.of(key, payload)
-    return FactPart(segment_id=segment_id, part=ref, num_frames=num_frames, num_rows=table.num_rows)
+    return FactPart(segment_id=segment_id, part=ref, num_frames=num_frames, num_rows=table.num_rows, num_lost=num_lost)
 
 
 def read_facts(kind: FactKind, key: str, payload: bytes, *, num_frames: int | None = None) -> pa.Table:
@@ -216,14 +239,13 @@ def _kind_of(key: str) -> FactKind:
 
 
 def _merge(first: FactManifest, second: FactManifest) -> FactManifest:
-    parts = {part.segment_id: part for part in (*first.parts, *second.parts)}
     return FactManifest(
         kind=first.kind,
         model_fp=first.model_fp,
         model=first.model,
         video_id=first.video_id,
         run_fp=first.run_fp,
-        parts=tuple(parts[segment_id] for segment_id in sorted(parts)),
+        parts=unite_parts(first.parts, second.parts),
     )
 
 
@@ -233,6 +255,7 @@ def _part_members(part: FactPart) -> Mapping[str, object]:
         "part": ref_members(part.part),
         "num_frames": part.num_frames,
         "num_rows": part.num_rows,
+        **({"num_lost": part.num_lost} if part.num_lost else {}),
     }
 
 
@@ -242,4 +265,5 @@ def _read_part_members(members: Fields) -> FactPart:
         part=members.object_ref("part"),
         num_frames=members.integer("num_frames", minimum=1, maximum=MOST_FRAMES),
         num_rows=members.integer("num_rows", maximum=LARGEST_COUNT),
+        num_lost=members.integer_or_none("num_lost") or 0,
     )

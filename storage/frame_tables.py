@@ -49,15 +49,21 @@ def vectors_schema(length: int) -> pa.Schema:
 
 
 def labels_table(
-    pts: Sequence[int], *, label_ids_nk: NDArray[np.int64], scores_nk: NDArray[np.float32], labels: Sequence[str]
+    pts: Sequence[int],
+    *,
+    label_ids_nk: NDArray[np.int64],
+    scores_nk: NDArray[np.float32],
+    labels: Sequence[str],
+    frame_numbers: Sequence[int] | None = None,
 ) -> pa.Table:
-    """Return the rows of a segment's labels, whose frames are numbered from 0.
+    """Return the rows of a segment's labels.
 
     Args:
         pts: Of each frame.
         label_ids_nk: Numbers of each frame's labels, best first.
         scores_nk: Their scores, falling.
         labels: Names of the label numbers.
+        frame_numbers: Of each frame; from 0 if not given.
 
     Raises:
         IndexError: A label number has no name.
@@ -70,7 +76,7 @@ def labels_table(
     used, positions = np.unique(ids, return_inverse=True)
     names = pa.array([labels[number] for number in used], type=pa.string())
     columns = [
-        pa.array(np.repeat(np.arange(num_frames, dtype=np.int32), num_labels)),
+        pa.array(np.repeat(_numbers(num_frames, frame_numbers), num_labels)),
         pa.array(np.repeat(np.asarray(pts, dtype=np.int64), num_labels)),
         pa.array(np.tile(np.arange(1, num_labels + 1, dtype=np.int16), num_frames)),
         pa.DictionaryArray.from_arrays(pa.array(positions.astype(np.int32)), names),
@@ -80,17 +86,23 @@ def labels_table(
     return pa.Table.from_arrays(columns, schema=LABELS_SCHEMA)
 
 
-def vectors_table(pts: Sequence[int], vectors_np: NDArray[np.float16]) -> pa.Table:
-    """Return the rows of a segment's vectors, whose frames are numbered from 0."""
+def vectors_table(
+    pts: Sequence[int], vectors_np: NDArray[np.float16], *, frame_numbers: Sequence[int] | None = None
+) -> pa.Table:
+    """Return the rows of a segment's vectors; arguments as `labels_table`."""
     num_frames, length = vectors_np.shape
     schema = vectors_schema(length)
     content = pa.py_buffer(np.ascontiguousarray(vectors_np, dtype="<f2").tobytes())
     columns = [
-        pa.array(np.arange(num_frames, dtype=np.int32)),
+        pa.array(_numbers(num_frames, frame_numbers)),
         pa.array(np.asarray(pts, dtype=np.int64)),
         pa.Array.from_buffers(schema.field("vector").type, num_frames, [None, content]),
     ]
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _numbers(num_frames: int, frame_numbers: Sequence[int] | None) -> NDArray[np.int32]:
+    return np.arange(num_frames, dtype=np.int32) if frame_numbers is None else np.asarray(frame_numbers, dtype=np.int32)
 
 
 def vectors_of(table: pa.Table) -> NDArray[np.float16]:

@@ -12,11 +12,16 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Protocol, TypeVar
 
 from framevault.storage.documents import LARGEST_COUNT, LARGEST_OBJECT, Fields, ref_members, seal, unseal, utc_now
-from framevault.storage.errors import AlreadyExistsError, DamagedError, NotFoundError, StoreError
-from framevault.storage.names import StoredName
+from framevault.storage.errors import AlreadyExistsError, DamagedError, StoreError
 from framevault.storage.pack_table import MOST_FRAMES
 from framevault.storage.packs import HIGHEST_BITSTREAM_VERSION, HIGHEST_QUALITY, LARGEST_SIDE, Pack, read_pack
-from framevault.storage.segment_parts import pack_key, parse_stored_pack, write_frames, write_pack
+from framevault.storage.segment_parts import (
+    pack_key,
+    parse_stored_pack,
+    read_rescued,
+    write_frames,
+    write_pack,
+)
 from framevault.storage.store import ObjectRef, Store
 
 MANIFEST_FORMAT = "framevault manifest"
@@ -134,6 +139,8 @@ class VideoManifest:
     """When it was written, ISO 8601 in UTC."""
     generation: int = field(default=0, compare=False)
     """Which of the manifests of this video and run; `commit_video` sets it."""
+    slices: int | None = None
+    """Slices that its streams were thinned to; None for whole ones."""
 
     @property
     def key(self) -> str:
@@ -163,6 +170,8 @@ class VideoManifest:
             "segments": [_segment_members(segment) for segment in self.segments],
             "missing": [_plain_members(segment) for segment in self.missing],
         }
+        if self.slices is None:
+            del body["slices"]
         return seal(body, kind=MANIFEST_FORMAT, version=MANIFEST_VERSION)
 
     @classmethod
@@ -188,6 +197,7 @@ class VideoManifest:
             quality=members.integer("quality", maximum=HIGHEST_QUALITY),
             created_at=members.time("created_at"),
             generation=members.integer("generation"),
+            slices=members.integer_or_none("slices"),
             fps=members.number("fps"),
             duration_s=members.number("duration_s"),
             time_base=members.fraction("time_base"),
@@ -225,9 +235,8 @@ def recover_segment(store: Store, segment_id: str) -> SegmentRecord | None:
         StoreUnavailableError: The store can't be read or written.
     """
     key = pack_key(segment_id)
-    try:
-        payload = store.read(key)
-    except NotFoundError:
+    payload = read_rescued(store, segment_id)
+    if payload is None:
         return None
     pack = parse_stored_pack(store, key, payload)
     return SegmentRecord.of_pack(pack, pack_ref=ObjectRef.of(key, payload), frames_ref=write_frames(store, pack))
@@ -258,19 +267,6 @@ def commit_video(store: Store, manifest: VideoManifest) -> str:
     raise StoreError(f"{store.url}: lost {MOST_LOST_RACES} races for the manifest of video {manifest.video_id}")
 
 
-def add_name(store: Store, video_id: str, *, name: str, source_url: str) -> None:
-    """Make a video findable under a name; the URL that first came with the name stays.
-
-    Raises:
-        StoreUnavailableError: The store can't be written.
-    """
-    stored = StoredName(video_id=video_id, name=name, source_url=source_url)
-    try:
-        store.create(stored.key, stored.to_document())
-    except AlreadyExistsError:
-        return
-
-
 def find_manifest(store: Store, video_id: str, run_fp: str) -> VideoManifest | None:
     """Return what is visible of a video by one kind of run; None if nothing is.
 
@@ -284,7 +280,7 @@ def find_manifest(store: Store, video_id: str, run_fp: str) -> VideoManifest | N
 
 
 def load_manifests(store: Store) -> list[VideoManifest]:
-    """Return all that is visible, by name, video and run.
+    """Return all that is visible, by name, video and run; runs of which nothing is left are not.
 
     Raises:
         DamagedError: A manifest is damaged; names the key.
@@ -292,7 +288,8 @@ def load_manifests(store: Store) -> list[VideoManifest]:
     """
     keys = latest_manifest_keys(list(store.list("manifests")))
     manifests = store.map(lambda key: read_manifest(store, key), keys)
-    return sorted(manifests, key=lambda manifest: (manifest.name, manifest.video_id, manifest.run_fp))
+    left = [manifest for manifest in manifests if manifest.segments or manifest.missing]
+    return sorted(left, key=lambda manifest: (manifest.name, manifest.video_id, manifest.run_fp))
 
 
 def latest_manifest_keys(keys: list[str]) -> list[str]:
@@ -329,8 +326,8 @@ def _merge(current: VideoManifest | None, added: VideoManifest) -> VideoManifest
     missing |= {segment.segment_id: segment for segment in current.missing} if current else {}
     return replace(
         added,
-        segments=_by_pts(list(segments.values())),
-        missing=_by_pts([segment for name, segment in missing.items() if name not in segments]),
+        segments=by_pts(list(segments.values())),
+        missing=by_pts([segment for name, segment in missing.items() if name not in segments]),
         generation=current.generation + 1 if current else 0,
     )
 
@@ -340,7 +337,7 @@ def _shows_same(current: VideoManifest, merged: VideoManifest) -> bool:
 
 
 def _check_segments(key: str, manifest: VideoManifest) -> None:
-    if manifest.segments != _by_pts(list(manifest.segments)) or manifest.missing != _by_pts(list(manifest.missing)):
+    if manifest.segments != by_pts(list(manifest.segments)) or manifest.missing != by_pts(list(manifest.missing)):
         raise DamagedError(f"{key}: segments must be sorted by first_pts")
     everything: list[SegmentRecord | MissingSegment] = [*manifest.segments, *manifest.missing]
     if len({segment.segment_id for segment in everything}) != len(everything):
@@ -362,7 +359,8 @@ class _HasPts(Protocol):
 _SegmentT = TypeVar("_SegmentT", bound=_HasPts)
 
 
-def _by_pts(segments: list[_SegmentT]) -> tuple[_SegmentT, ...]:
+def by_pts(segments: list[_SegmentT]) -> tuple[_SegmentT, ...]:
+    """Return segments in the order in which manifests have them."""
     return tuple(sorted(segments, key=lambda segment: (segment.first_pts, segment.segment_id)))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from framevault.storage.documents import seal, unseal
-from framevault.storage.errors import DamagedError
+from framevault.storage.errors import AlreadyExistsError, DamagedError
 from framevault.storage.store import Store
 
 NAME_FORMAT = "framevault name"
@@ -43,6 +43,19 @@ class StoredName:
         """Return it as it is stored."""
         body = {"video_id": self.video_id, "name": self.name, "source_url": self.source_url}
         return seal(body, kind=NAME_FORMAT, version=NAME_VERSION)
+
+
+def add_name(store: Store, video_id: str, *, name: str, source_url: str) -> None:
+    """Make a video findable under a name; the URL that first came with the name stays.
+
+    Raises:
+        StoreUnavailableError: The store can't be written.
+    """
+    stored = StoredName(video_id=video_id, name=name, source_url=source_url)
+    try:
+        store.create(stored.key, stored.to_document())
+    except AlreadyExistsError:
+        return
 
 
 def read_name(store: Store, key: str) -> StoredName:

@@ -10,8 +10,8 @@ anywhere: every length and offset is checked before it is used, and nothing is a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from google_crc32c import value as crc32c
 
@@ -86,11 +86,18 @@ class PackHeader:
     """The source's colours, as matrix and range."""
     sampling: str
     """Which frames of the source were taken."""
+    outside_domain: tuple[tuple[int, int], ...] = ()
+    """Runs of frames that are outside the codec's domain: the first one's number and how many, rising.
+
+    What is restored of them differs from what they were by more than the codec's limit.
+    """
 
     def to_json(self) -> bytes:
         """Return the header as it is stored."""
-        names = [name for name in self.__slots__ if name != "settings"]
+        names = [name for name in self.__slots__ if name not in ("settings", "outside_domain")]
         members = {name: getattr(self, name) for name in names}
+        if self.outside_domain:
+            members["outside_domain"] = [list(run) for run in self.outside_domain]
         return canonical_json({**members, "settings": dict(self.settings), "requires": []})
 
     @classmethod
@@ -132,6 +139,7 @@ class PackHeader:
             sample_aspect_ratio=fields.fraction("sample_aspect_ratio"),
             colour=fields.text("colour"),
             sampling=fields.text("sampling"),
+            outside_domain=fields.pairs("outside_domain"),
         )
 
 
@@ -156,6 +164,8 @@ class PackFrame:
 
     One that does not may need all of them from the latest independent frame on, and none before it.
     """
+    is_outside: bool
+    """Whether the header says that it is outside the codec's domain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,20 +241,19 @@ class PackWriter:
         Raises:
             PackError: A member of the header could not be read back.
         """
-        self._header_json = header.to_json()
-        PackHeader.from_json(f"segment {header.segment_id}", self._header_json)
-        size, depth = len(self._header_json), json_depth(dict(header.settings))
-        if size > LARGEST_HEADER or depth > DEEPEST_SETTINGS:
-            raise PackError(
-                f"segment {header.segment_id}: settings may be {DEEPEST_SETTINGS} deep and the header have "
-                f"{LARGEST_HEADER} bytes, these are {depth} deep and it has {size}"
-            )
+        self._header = header
         self._segment_id = header.segment_id
+        self._write_header()
+        self._outside = {first + number for first, count in header.outside_domain for number in range(count)}
         self._payloads: list[bytes] = []
         self._entries: list[FrameEntry] = []
 
-    def add(self, payload: bytes, *, pts: int, is_keyframe: bool, is_independent: bool) -> None:
+    def add(
+        self, payload: bytes, *, pts: int, is_keyframe: bool, is_independent: bool, is_outside: bool = False
+    ) -> None:
         """Add the next frame; its stream may have no bytes at all.
+
+        It is outside the codec's domain if this says so, or the header that was given.
 
         Raises:
             PackError: The stream is too long, the pts not above the one before, or the first frame not independent.
@@ -257,6 +266,8 @@ class PackWriter:
             raise PackError(f"segment {self._segment_id}: pts must rise, got {pts} after {self._entries[-1].pts}")
         if not self._entries and not is_independent:
             raise PackError(f"segment {self._segment_id}: the first frame must be independent")
+        if is_outside:
+            self._outside.add(len(self._entries))
         self._payloads.append(payload)
         self._entries.append(
             FrameEntry(
@@ -279,16 +290,30 @@ class PackWriter:
                 f"segment {self._segment_id}: a pack must have at least one frame and at most {MOST_FRAMES}, "
                 f"has {len(self._entries)}"
             )
+        self._header = replace(self._header, outside_domain=_runs(self._outside))
+        header_json = self._write_header()
+        _outside_frames(f"segment {self._segment_id}", self._header, len(self._entries))
         table, base = encode_table(self._entries)
-        prologue = write_prologue(len(self._header_json))
+        prologue = write_prologue(len(header_json))
         trailer = Trailer(
             table_length=len(table),
             num_frames=len(self._entries),
-            header_crc32c=crc32c(self._header_json),
+            header_crc32c=crc32c(header_json),
             table_crc32c=crc32c(table),
             base=base,
         )
-        return b"".join([prologue, self._header_json, *self._payloads, table, write_trailer(prologue, trailer)])
+        return b"".join([prologue, header_json, *self._payloads, table, write_trailer(prologue, trailer)])
+
+    def _write_header(self) -> bytes:
+        header_json = self._header.to_json()
+        PackHeader.from_json(f"segment {self._segment_id}", header_json)
+        size, depth = len(header_json), json_depth(dict(self._header.settings))
+        if size > LARGEST_HEADER or depth > DEEPEST_SETTINGS:
+            raise PackError(
+                f"segment {self._segment_id}: settings may be {DEEPEST_SETTINGS} deep and the header have "
+                f"{LARGEST_HEADER} bytes, these are {depth} deep and it has {size}"
+            )
+        return header_json
 
 
 def read_pack(data: bytes, *, key: str = "pack") -> Pack:
@@ -321,7 +346,8 @@ def parse_ends(key: str, size_bytes: int, head: bytes, tail: bytes) -> PackTable
     if payload_bytes != room:
         raise PackError(f"{key}: the table's streams must fill {room} bytes, fill {payload_bytes}")
     header = PackHeader.from_json(key, header_json)
-    return PackTable(key=key, header=header, frames=_frames(entries, PROLOGUE.size + header_length))
+    outside = _outside_frames(key, header, len(entries))
+    return PackTable(key=key, header=header, frames=_frames(entries, PROLOGUE.size + header_length, outside=outside))
 
 
 def payload_room(key: str, size_bytes: int, header_length: int, trailer: Trailer) -> int:
@@ -336,7 +362,34 @@ def payload_room(key: str, size_bytes: int, header_length: int, trailer: Trailer
     return room
 
 
-def _frames(entries: Sequence[FrameEntry], offset: int) -> tuple[PackFrame, ...]:
+def _runs(numbers: Collection[int]) -> tuple[tuple[int, int], ...]:
+    """Return the runs of consecutive numbers: each one's first, and how many."""
+    runs: list[tuple[int, int]] = []
+    for number in sorted(numbers):
+        if runs and sum(runs[-1]) == number:
+            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+        else:
+            runs.append((number, 1))
+    return tuple(runs)
+
+
+def _outside_frames(key: str, header: PackHeader, num_frames: int) -> frozenset[int]:
+    """Return the frames that a header says are outside the codec's domain.
+
+    Raises:
+        PackError: Runs don't rise, are empty, or name frames that there are not.
+    """
+    end = 0
+    for first, count in header.outside_domain:
+        if first < end or count < 1 or first + count > num_frames:
+            raise PackError(
+                f"{key}: header: outside_domain must be rising runs among {num_frames} frames, has {[first, count]}"
+            )
+        end = first + count
+    return frozenset(first + number for first, count in header.outside_domain for number in range(count))
+
+
+def _frames(entries: Sequence[FrameEntry], offset: int, *, outside: Collection[int]) -> tuple[PackFrame, ...]:
     frames = []
     for number, entry in enumerate(entries):
         frames.append(
@@ -348,6 +401,7 @@ def _frames(entries: Sequence[FrameEntry], offset: int) -> tuple[PackFrame, ...]
                 crc32c=entry.crc32c,
                 is_keyframe=entry.is_keyframe,
                 is_independent=entry.is_independent,
+                is_outside=number in outside,
             )
         )
         offset += entry.length

@@ -1,7 +1,8 @@
-"""What could not be stored, and why; written beside the vault's content, so that the rest of a job goes on."""
+"""What could not be stored or looked at, and why; written beside the vault's content: the rest of a job goes on."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field, fields
@@ -32,10 +33,10 @@ MOST_LOST_RACES = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A segment, or a whole source, that could not be stored."""
+    """A segment, or a whole source, that could not be stored; or stored frames that could not be looked at."""
 
     subject_id: str
-    """The segment's id, or the video's if nothing could be planned; 32 hex digits."""
+    """The segment's id, or the video's if nothing could be planned, or a `look_id`; 32 hex digits."""
     video_id: str
     """Of the source."""
     name: str
@@ -49,9 +50,9 @@ class Failure:
     attempts: int
     """How often it was tried."""
     first_pts: int | None
-    """Of the segment's first frame; None for a whole source."""
+    """Of the first frame that is missing; None for a whole source."""
     last_pts: int | None
-    """Of the segment's last frame; None for a whole source."""
+    """Of the last frame that is missing; None for a whole source."""
     num_frames: int
     """Frames that are missing; 0 if unknown."""
     command: str
@@ -63,6 +64,19 @@ class Failure:
         """Return it as it is stored."""
         plain = {member.name: getattr(self, member.name) for member in fields(self)}
         return seal(plain, kind=FAILURE_FORMAT, version=FAILURE_VERSION)
+
+
+def look_id(kind: str, model_fp: str, segment_id: str) -> str:
+    """Return what the failure to look through a stored segment is about.
+
+    The segment itself is stored; what is missing is a detector's or another model's say about it.
+
+    Args:
+        kind: What would have been said: `detections`, `labels` or `vectors`.
+        model_fp: Of the detector or other model.
+        segment_id: The segment.
+    """
+    return hashlib.sha256(f"{kind} {model_fp} {segment_id}".encode()).hexdigest()[:32]
 
 
 def write_failure(store: Store, failure: Failure) -> str:

@@ -13,7 +13,7 @@ the views that a statement names are read; they stay for the next statement of t
 | `all_detections` | object found |
 | `masks` | object found by a detector that gives masks |
 | `labels` | label of a frame |
-| `failures` | segment or source that could not be stored |
+| `failures` | segment or source that could not be stored, or segment that could not be looked through |
 
 Rows of `frames`, `detections`, `all_detections`, `masks` and `labels` come in no particular order; sorting all of them
 for each statement would cost more than most statements do.
@@ -62,7 +62,7 @@ VIEWS: dict[str, tuple[tuple[str, ...], str]] = {
         f"""SELECT {VIDEO_COLUMNS}, v.run_fp, s.segment_id, f.frame_number,
                 s.first_frame + f.frame_number AS video_frame,
                 f.pts, {TIME_S.format(pts="f.pts")} AS time_s,
-                f.size_bytes, f.is_keyframe, f.is_independent
+                f.size_bytes, f.is_keyframe, f.is_independent, f.is_outside
             FROM _frames f JOIN _segments s USING (video_number, segment_number) JOIN _videos v USING (video_number)""",
     ),
     "all_detections": (
@@ -189,11 +189,33 @@ def select_frames(store: Store, where: str | None = None) -> pa.Table:
         DamagedError: A frames part or manifest is damaged; names the key.
         StoreUnavailableError: The vault can't be read.
     """
+    return connect(store).sql(
+        f"SELECT DISTINCT segment_id, frame_number {_chosen(where)} ORDER BY segment_id, frame_number"
+    )
+
+
+def locate_frames(store: Store, where: str | None = None) -> pa.Table:
+    """Return the frames that a condition picks with their places, in the order of their videos.
+
+    Args:
+        store: The vault.
+        where: As for `select_frames`.
+
+    Returns:
+        Columns `video_id`, `run_fp`, `segment_id`, `frame_number` (in it), `video_frame` (in the video) and `pts`.
+
+    Raises:
+        QueryError: The condition can't be evaluated; the message is DuckDB's.
+        DamagedError: A frames part or manifest is damaged; names the key.
+        StoreUnavailableError: The vault can't be read.
+    """
+    columns = "video_id, run_fp, segment_id, frame_number, video_frame, pts"
+    return connect(store).sql(f"SELECT DISTINCT {columns} {_chosen(where)} ORDER BY video_id, run_fp, video_frame")
+
+
+def _chosen(where: str | None) -> str:
+    """Return the end of a statement over the frames that a condition picks; `video` stands for any of the names."""
     # The line feed ends a comment in the condition.
     condition = "" if where is None else f"WHERE ({where}\n)"
-    return connect(store).sql(
-        f"""SELECT DISTINCT segment_id, frame_number
-            FROM (SELECT f.* REPLACE (n.video AS video) FROM frames f JOIN names n ON n.video_id = f.video_id)
-            {condition}
-            ORDER BY segment_id, frame_number"""
-    )
+    return f"""FROM (SELECT f.* REPLACE (n.video AS video) FROM frames f JOIN names n ON n.video_id = f.video_id)
+            {condition}"""

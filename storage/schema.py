@@ -25,9 +25,13 @@ FRAMES_SCHEMA = pa.schema(
         pa.field("size_bytes", pa.int32(), nullable=False),
         pa.field("is_keyframe", pa.bool_(), nullable=False),
         pa.field("is_independent", pa.bool_(), nullable=False),
+        pa.field("is_outside", pa.bool_(), nullable=False),
     ]
 )
-"""One row a frame: position in the segment, pts in ticks of the source's time base, size of its stream, two flags."""
+"""One row a frame: position in the segment, pts in ticks of the source's time base, size of its stream, three flags.
+
+A stored part has the last column only if a frame is outside the codec's domain.
+"""
 
 DETECTIONS_SCHEMA = pa.schema(
     [
@@ -64,10 +68,16 @@ FrameDetections = tuple[int, int, NDArray[np.float32], NDArray[np.float32], NDAr
 
 
 def frames_table(
-    pts: Sequence[int], *, size_bytes: Sequence[int], is_keyframe: Sequence[bool], is_independent: Sequence[bool]
+    pts: Sequence[int],
+    *,
+    size_bytes: Sequence[int],
+    is_keyframe: Sequence[bool],
+    is_independent: Sequence[bool],
+    is_outside: Sequence[bool] | None = None,
 ) -> pa.Table:
-    """Return the rows of a segment's frames, which are numbered from 0."""
-    columns = [np.arange(len(pts), dtype=np.int32), pts, size_bytes, is_keyframe, is_independent]
+    """Return the rows of a segment's frames, which are numbered from 0; unless it is said, none is outside."""
+    outside = [False] * len(pts) if is_outside is None else is_outside
+    columns = [np.arange(len(pts), dtype=np.int32), pts, size_bytes, is_keyframe, is_independent, outside]
     return pa.Table.from_arrays(
         [pa.array(column, type=field.type) for column, field in zip(columns, FRAMES_SCHEMA, strict=True)],
         schema=FRAMES_SCHEMA,
@@ -113,17 +123,16 @@ def detections_table(rows: Iterable[FrameDetections], *, labels: Sequence[str]) 
 
 def frames_to_parquet(table: pa.Table) -> bytes:
     """Return a frames part; about 2 bytes a frame and 750 for the file."""
-    return to_parquet(
-        table,
-        use_dictionary=False,
-        column_encoding={
-            "frame_number": "DELTA_BINARY_PACKED",
-            "pts": "DELTA_BINARY_PACKED",
-            "size_bytes": "DELTA_BINARY_PACKED",
-            "is_keyframe": "RLE",
-            "is_independent": "RLE",
-        },
-    )
+    encodings = {
+        "frame_number": "DELTA_BINARY_PACKED",
+        "pts": "DELTA_BINARY_PACKED",
+        "size_bytes": "DELTA_BINARY_PACKED",
+        "is_keyframe": "RLE",
+        "is_independent": "RLE",
+    }
+    if any(table["is_outside"].to_pylist()):
+        return to_parquet(table, use_dictionary=False, column_encoding={**encodings, "is_outside": "RLE"})
+    return to_parquet(table.drop_columns(["is_outside"]), use_dictionary=False, column_encoding=encodings)
 
 
 def detections_to_parquet(table: pa.Table) -> bytes:
@@ -146,7 +155,7 @@ def read_frames(key: str, payload: bytes) -> pa.Table:
     Raises:
         DamagedError: It is not one; names the key.
     """
-    table = from_parquet(key, payload, schema=FRAMES_SCHEMA)
+    table = from_parquet(key, payload, schema=FRAMES_SCHEMA, may_lack="is_outside")
     numbers, pts = column_values(table, "frame_number"), column_values(table, "pts")
     if not len(numbers) or not np.array_equal(numbers, np.arange(len(numbers))):
         raise DamagedError(f"{key}: frame_number must be 0, 1, 2 and so on")
@@ -221,8 +230,14 @@ def to_parquet(table: pa.Table, *, use_dictionary: bool | list[str], column_enco
     return sink.getvalue()
 
 
-def from_parquet(key: str, payload: bytes, *, schema: pa.Schema) -> pa.Table:
+def from_parquet(key: str, payload: bytes, *, schema: pa.Schema, may_lack: str | None = None) -> pa.Table:
     """Return the columns of a schema that a part must have; others are ignored.
+
+    Args:
+        key: For messages.
+        payload: The part.
+        schema: Columns.
+        may_lack: The last of them, if a part may be without it: then it is false everywhere.
 
     Raises:
         DamagedError: It is no Parquet, or a column is missing or of another type; names the key.
@@ -230,15 +245,24 @@ def from_parquet(key: str, payload: bytes, *, schema: pa.Schema) -> pa.Table:
     try:
         # Not `pq.read_table`: that one imports pandas, which takes longer than most queries.
         file = pq.ParquetFile(io.BytesIO(payload))
-        _check_columns(key, file.schema_arrow, schema=schema)
-        table = file.read(columns=schema.names).select(schema.names)
+        is_lacking = may_lack is not None and may_lack not in file.schema_arrow.names
+        needed = schema.remove(len(schema) - 1) if is_lacking else schema
+        _check_columns(key, file.schema_arrow, schema=needed)
+        table = file.read(columns=needed.names).select(needed.names)
         if any(column.null_count for column in table.columns):
             raise DamagedError(f"{key}: no value may be missing")
+        if is_lacking:
+            table = table.append_column(schema.field(may_lack), _all_false(table.num_rows))
         return table.cast(schema)
     except DamagedError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DamagedError(f"{key}: must be Parquet with the columns {schema.names}: {error}") from error
+
+
+def _all_false(length: int) -> pa.Array:
+    """Return a column of booleans. Not `pa.array`: that one imports pandas, too."""
+    return pa.Array.from_buffers(pa.bool_(), length, [None, pa.py_buffer(bytes((length + 7) // 8))])
 
 
 def _check_columns(key: str, found: pa.Schema, *, schema: pa.Schema) -> None:

@@ -7,6 +7,7 @@ import pyarrow as pa
 from framevault.storage.errors import (
     AlreadyExistsError,
     DamagedError,
+    NotFoundError,
     PackError,
     UnsupportedError,
     UnsupportedPackError,
@@ -14,6 +15,7 @@ from framevault.storage.errors import (
 from framevault.storage.packs import Pack, read_pack
 from framevault.storage.schema import frames_table, frames_to_parquet, read_frames
 from framevault.storage.store import ObjectRef, Store
+from framevault.storage.tombstones import rescue
 
 
 def pack_key(segment_id: str) -> str:
@@ -33,6 +35,7 @@ def frames_of_pack(pack: Pack) -> pa.Table:
         size_bytes=[frame.length for frame in pack.frames],
         is_keyframe=[frame.is_keyframe for frame in pack.frames],
         is_independent=[frame.is_independent for frame in pack.frames],
+        is_outside=[frame.is_outside for frame in pack.frames],
     )
 
 
@@ -55,6 +58,21 @@ def parse_stored_pack(store: Store, key: str, payload: bytes) -> Pack:
     return pack
 
 
+def read_rescued(store: Store, segment_id: str) -> bytes | None:
+    """Return a segment's pack, unchecked, which no vacuum removes from now on; None if there is none.
+
+    Raises:
+        StoreUnavailableError: It is being removed right now, or the store can't be read or written.
+    """
+    key = pack_key(segment_id)
+    try:
+        payload = store.read(key)
+        rescue(store, segment_id)
+    except NotFoundError:
+        return None
+    return payload if store.exists(key) else None
+
+
 def write_pack(store: Store, given: Pack) -> tuple[ObjectRef, Pack]:
     """Store a pack, or take the one that is there as it is.
 
@@ -62,11 +80,14 @@ def write_pack(store: Store, given: Pack) -> tuple[ObjectRef, Pack]:
         DamagedError: What is there is damaged, or holds other frames than the same segment encoded again.
         StoreUnavailableError: The store can't be read or written.
     """
-    key = pack_key(given.header.segment_id)
-    try:
-        return store.create(key, given.data), given
-    except AlreadyExistsError:
-        payload = store.read(key)
+    segment_id = given.header.segment_id
+    key = pack_key(segment_id)
+    payload: bytes | None = None
+    while payload is None:
+        try:
+            return store.create(key, given.data), given
+        except AlreadyExistsError:
+            payload = read_rescued(store, segment_id)
     stored = parse_stored_pack(store, key, payload)
     if _identity(stored) != _identity(given):
         raise DamagedError(f"{store.url}: {key} holds other frames than the same segment encoded again")

@@ -177,7 +177,52 @@ class Store:
         key = f"{TEMPORARY_FOLDER}/writable-{uuid.uuid4().hex}"
         with self._named(key):
             self._backend.put(key, b"framevault looks whether it can write here\n")
-            self._backend.remove_temporary(key)
+            self._backend.remove(key)
+
+    def remove(self, key: str) -> None:
+        """Remove an object for good; nothing happens if there is none. `tombstones.py` says when that may be done.
+
+        Raises:
+            StoreUnavailableError: The store can't be written.
+        """
+        with self._named(key):
+            self._backend.remove(check_key(key))
+
+    def modified_s(self, key: str) -> float:
+        """Return when an object was written, in seconds since 1970 by the store's own clock.
+
+        Raises:
+            NotFoundError: No object has this key.
+            StoreUnavailableError: The store can't be asked, or does not tell.
+        """
+        with self._named(key):
+            return self._backend.modified_s(check_key(key))
+
+    def size_bytes(self, key: str) -> int:
+        """Return the size of an object.
+
+        Raises:
+            NotFoundError: No object has this key.
+            StoreUnavailableError: The store can't be asked.
+        """
+        with self._named(key):
+            size_bytes = self._backend.size(check_key(key))
+        if size_bytes is None:
+            raise NotFoundError(f"{self.url}: there is no {key}")
+        return size_bytes
+
+    def now_s(self) -> float:
+        """Return the store's own time, as `modified_s` gives it; writes a small temporary object.
+
+        Raises:
+            StoreUnavailableError: The store can't be written.
+        """
+        key = f"{TEMPORARY_FOLDER}/clock-{uuid.uuid4().hex}"
+        with self._named(key):
+            self._backend.put(key, b"framevault asks what time it is here\n")
+            now_s = self._backend.modified_s(key)
+            self._backend.remove(key)
+        return now_s
 
     def map(self, read: Callable[[_ItemT], _ResultT], items: Sequence[_ItemT]) -> Iterator[_ResultT]:
         """Give the results of a function that reads, in order; several calls are on their way at once."""

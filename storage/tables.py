@@ -18,9 +18,10 @@ from pyarrow.json import ParseOptions, ReadOptions, read_json
 
 from framevault.storage.detections import DetectionManifest, DetectionPart, load_detection_manifests
 from framevault.storage.errors import DamagedError
+from framevault.storage.frame_facts import FACT_KINDS, load_fact_manifests
 from framevault.storage.index import MissingSegment, SegmentRecord, VideoManifest, load_manifests
 from framevault.storage.names import load_names
-from framevault.storage.quarantine import Failure, load_failures
+from framevault.storage.quarantine import Failure, load_failures, look_id
 from framevault.storage.schema import DETECTIONS_SCHEMA, FRAMES_SCHEMA, read_detections, read_frames
 from framevault.storage.store import ObjectRef, Store
 
@@ -37,6 +38,7 @@ VIDEOS_SCHEMA = pa.schema(
         ("codec", pa.string()),
         ("bitstream_version", pa.int32()),
         ("quality", pa.int32()),
+        ("slices", pa.int32()),
         ("sampling", pa.string()),
         ("width", pa.int32()),
         ("height", pa.int32()),
@@ -109,7 +111,7 @@ FAILURES_SCHEMA = pa.schema(
         ("is_resolved", pa.bool_()),
     ]
 )
-"""One row a subject in quarantine: its latest failure, and whether it was stored after all."""
+"""One row a subject in quarantine: its latest failure, and whether it was stored, or looked through, after all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,9 +228,24 @@ class VaultTables:
 
     def failure_rows(self) -> pa.Table:
         """Return the rows of `FAILURES_SCHEMA`."""
+        failures = load_failures(self.store)
         stored = {place.record.segment_id for place in self.placed} | set(self.names)
-        rows = [_failure_row(failure, stored=stored) for failure in load_failures(self.store)]
-        return from_rows(rows, FAILURES_SCHEMA)
+        if not stored.issuperset(failure.subject_id for failure in failures):
+            stored |= self._whole_looks()
+        return from_rows([_failure_row(failure, stored=stored) for failure in failures], FAILURES_SCHEMA)
+
+    def _whole_looks(self) -> set[str]:
+        """Return the subjects of all looks through segments that lack no frame."""
+        looks = {
+            look_id("detections", manifest.detector_fp, part.segment_id)
+            for manifest in self.detections
+            for part in manifest.parts
+            if not part.num_lost
+        }
+        for kind in FACT_KINDS:
+            for facts in load_fact_manifests(self.store, kind):
+                looks |= {look_id(kind, facts.model_fp, each.segment_id) for each in facts.parts if not each.num_lost}
+        return looks
 
     def visible_detections(self) -> Iterator[tuple[PlacedSegment, DetectionManifest, DetectionPart]]:
         """Give the detections of segments that are visible themselves, in the order of videos and frames."""

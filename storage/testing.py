@@ -151,6 +151,29 @@ class StoreTests:
         assert again.url == store.url
         assert again.read("x") == b"1"
 
+    def test_a_removed_object_is_gone_and_its_key_is_free(self, store: Store) -> None:
+        """Removing twice is no error; a new object may take the place."""
+        store.create("packs/a.fvp", b"first")
+
+        store.remove("packs/a.fvp")
+        store.remove("packs/a.fvp")
+
+        assert list(store.list()) == []
+        with pytest.raises(NotFoundError, match=r"packs/a\.fvp"):
+            store.size_bytes("packs/a.fvp")
+        store.create("packs/a.fvp", b"second")
+        assert store.size_bytes("packs/a.fvp") == len(b"second")
+
+    def test_a_store_tells_when_objects_were_written_by_its_own_clock(self, store: Store) -> None:
+        """To some seconds; a clock that stands still would remove nothing, one that runs ahead too much."""
+        before = store.now_s()
+        store.create("x", b"1")
+
+        assert before - 2 <= store.modified_s("x") <= store.now_s() + 2
+        assert list(store.list_leftovers()) == []
+        with pytest.raises(NotFoundError, match="there is no y"):
+            store.modified_s("y")
+
     def test_nothing_is_left_of_a_finished_write(self, store: Store) -> None:
         """Neither of a won nor of a lost one, nor of the look whether the store can be written."""
         store.check_writable()

@@ -39,6 +39,7 @@ from framevault.storage.rle import RleError, check_mask
 from framevault.storage.schema import column_values, read_detections, read_frames, read_masked_detections
 from framevault.storage.segment_parts import frames_key, frames_of_pack, pack_key, parse_stored_pack
 from framevault.storage.store import ObjectRef, Store
+from framevault.storage.tombstones import TOMBSTONE_KEY, check_tombstone
 from framevault.storage.vault import VAULT_KEY, check_vault_document
 
 FindingKind = Literal["damaged", "missing", "unsupported", "orphan", "leftover"]
@@ -123,20 +124,24 @@ class _Verification:
         self._check_documents()
         yield from self._take_findings()
         for manifest in self._manifests:
-            self._counts.num_videos += 1
+            self._counts.num_videos += bool(manifest.segments or manifest.missing)
             pts: dict[str, NDArray[np.int64]] = {}
             for record in manifest.segments:
                 self._try(record.pack.key, partial(self._check_segment, manifest, record, pts))
                 yield from self._take_findings()
+            segment_ids = {record.segment_id for record in manifest.segments}
             all_found = self._detections.pop((manifest.video_id, manifest.run_fp), [])
             self._check_agreement(all_found)
             for found in all_found:
                 for part in found.parts:
-                    self._try(part.part.key, partial(self._check_detections, manifest, found, part, pts))
+                    # Of a segment that the manifest names no more, it means nothing.
+                    if part.segment_id in segment_ids:
+                        self._try(part.part.key, partial(self._check_detections, manifest, found, part, pts))
                 yield from self._take_findings()
             for facts in self._facts.pop((manifest.video_id, manifest.run_fp), []):
                 for fact_part in facts.parts:
-                    self._try(fact_part.part.key, partial(self._check_facts, facts, fact_part, pts))
+                    if fact_part.segment_id in segment_ids:
+                        self._try(fact_part.part.key, partial(self._check_facts, facts, fact_part, pts))
                 yield from self._take_findings()
         self._check_unnamed()
         yield from self._take_findings()
@@ -163,6 +168,8 @@ class _Verification:
                 self._check_document(key, read_name)
             elif FAILURE_KEY.fullmatch(key):
                 self._check_document(key, read_failure)
+            elif TOMBSTONE_KEY.fullmatch(key):
+                self._check_document(key, check_tombstone)
             elif key == VAULT_KEY:
                 self._check_document(key, _read_vault_document)
 
@@ -185,6 +192,8 @@ class _Verification:
         said = (manifest.codec, manifest.bitstream_version, manifest.codec_fingerprint, manifest.time_base)
         if (header.codec, header.bitstream_version, header.codec_fingerprint, header.time_base) != said:
             raise DamagedError(f"{record.pack.key} is of another codec or time base than {manifest.key} says")
+        if header.settings.get("slices") != manifest.slices:
+            raise DamagedError(f"{record.pack.key} has not the {manifest.slices} slices that {manifest.key} says")
         if rows is not None:
             self._try(record.frames.key, partial(_check_frames, record.frames.key, rows, pack))
 

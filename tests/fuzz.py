@@ -28,6 +28,7 @@ from framevault.codecs.registry import load_codec
 from framevault.codecs.spec import CodecSpec
 from tests.codecs.dicm.toy import save_toy
 from tests.codecs.hostile import Target, decode_case, make_case, make_target
+from tests.codecs.hsc.toy import save_toy as save_toy_hsc
 
 NUM_CASES = 100_000
 """Unless told otherwise."""
@@ -70,6 +71,7 @@ def _load_targets() -> dict[str, Target]:
             "dicm": CodecSpec(name="dicm", bitstream_version=1),
             "video": CodecSpec(name="dicm", bitstream_version=2),
             "toy": CodecSpec(name="dicm", bitstream_version=1, weights=str(save_toy(Path(folder) / "toy.safetensors"))),
+            "hsc": CodecSpec(name="hsc", weights=str(save_toy_hsc(Path(folder) / "hsc.safetensors"))),
         }
         return {name: make_target(load_codec(spec)) for name, spec in specs.items()}
 

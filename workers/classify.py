@@ -7,6 +7,7 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +16,12 @@ import torch
 
 from framevault.storage.frame_facts import FactKind, FactPart, write_facts
 from framevault.storage.frame_tables import labels_table, vectors_table
-from framevault.storage.packs import Pack, read_pack
+from framevault.storage.packs import Pack
 from framevault.storage.store import open_store
 from framevault.workers.classifier import Classifier, FrameFacts
 from framevault.workers.features import FeatureReader, FeatureSettings, StoredSegment, look_over
 from framevault.workers.memory import keep_freed_memory
+from framevault.workers.salvage import FrameFault, read_stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,11 @@ class SegmentFacts:
     """The segment."""
     parts: dict[FactKind, FactPart]
     """A part a kind that was asked for."""
+
+    @property
+    def num_lost(self) -> int:
+        """Frames of the segment that one of them lacks."""
+        return max(part.num_lost for part in self.parts.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +49,8 @@ class ClassifyReceipt:
     """What was stored."""
     num_frames: int
     """Frames looked through."""
+    faults: tuple[FrameFault, ...]
+    """Frames that could not be decoded."""
     read_s: float
     """Seconds in the store, reading."""
     decode_s: float
@@ -112,11 +121,11 @@ class ClassifyWorker:
 
         Raises:
             CodecError: The pack was made with weights that are not here.
-            BitstreamError: A frame's stream is damaged; names the frame.
+            BitstreamError: No frame can be decoded; says what is wrong with the first.
             StoreError: The pack can't be read, or the parts can't be written.
         """
         start = time.perf_counter()
-        pack = read_pack(self._store.read_checked(task.pack))
+        pack = read_stored(self._store, task.pack, segment_id=task.segment_id)
         read_s = time.perf_counter() - start
         with self._device:
             looked = look_over(self._features.batches(pack), self._classifier)
@@ -126,25 +135,37 @@ class ClassifyWorker:
             np.concatenate([found.vectors_np for found in looked.results])[looked.rows],
         )
         start = time.perf_counter()
-        parts = {kind: self._write(kind, pack, facts) for kind in self._settings.kinds}
+        numbers = looked.frame_numbers
+        parts = {kind: self._write(kind, pack, facts, frame_numbers=numbers) for kind in self._settings.kinds}
         return ClassifyReceipt(
             segment_id=task.segment_id,
             part=SegmentFacts(segment_id=task.segment_id, parts=parts),
-            num_frames=len(pack.frames),
+            num_frames=len(numbers),
+            faults=looked.faults,
             read_s=read_s,
             decode_s=looked.decode_s,
             classify_s=looked.network_s,
             write_s=time.perf_counter() - start,
         )
 
-    def _write(self, kind: FactKind, pack: Pack, facts: FrameFacts) -> FactPart:
-        pts = [frame.pts for frame in pack.frames]
+    def _write(self, kind: FactKind, pack: Pack, facts: FrameFacts, *, frame_numbers: Sequence[int]) -> FactPart:
+        pts = [pack.frames[number].pts for number in frame_numbers]
         if kind == "labels":
             table = labels_table(
-                pts, label_ids_nk=facts.label_ids_nk, scores_nk=facts.scores_nk, labels=self._classifier.labels
+                pts,
+                label_ids_nk=facts.label_ids_nk,
+                scores_nk=facts.scores_nk,
+                labels=self._classifier.labels,
+                frame_numbers=frame_numbers,
             )
         else:
-            table = vectors_table(pts, facts.vectors_np)
+            table = vectors_table(pts, facts.vectors_np, frame_numbers=frame_numbers)
         return write_facts(
-            self._store, kind, self._settings.model_fp, pack.header.segment_id, table, num_frames=len(pts)
+            self._store,
+            kind,
+            self._settings.model_fp,
+            pack.header.segment_id,
+            table,
+            num_frames=len(pack.frames),
+            num_lost=len(pack.frames) - len(pts),
         )

@@ -7,20 +7,21 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 import torch
 
 from framevault.storage.detections import DetectionPart, write_detections
-from framevault.storage.packs import Pack, read_pack
+from framevault.storage.packs import Pack
 from framevault.storage.schema import detections_table, with_masks
 from framevault.storage.store import open_store
-from framevault.workers.detectors.base import BringsHead, Detections
+from framevault.workers.detectors.base import BringsHead, Detections, ReadsLatents
 from framevault.workers.detectors.registry import load_detector
 from framevault.workers.features import FeatureReader, FeatureSettings, StoredSegment, look_over
 from framevault.workers.memory import keep_freed_memory
+from framevault.workers.salvage import FrameFault, read_stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,8 @@ class DetectReceipt:
     """What was stored."""
     num_frames: int
     """Frames looked through."""
+    faults: tuple[FrameFault, ...]
+    """Frames that could not be decoded."""
     read_s: float
     """Seconds in the store, reading."""
     decode_s: float
@@ -100,6 +103,7 @@ class DetectWorker:
         self._features = FeatureReader(
             FeatureSettings(device=settings.device, batch_size=settings.batch_size, weights=settings.weights),
             head=self._detector.head_features if isinstance(self._detector, BringsHead) else None,
+            latents_of=self._detector.codec_weights if isinstance(self._detector, ReadsLatents) else None,
         )
         self._device = threading.BoundedSemaphore(settings.num_slots)
 
@@ -108,11 +112,11 @@ class DetectWorker:
 
         Raises:
             CodecError: The pack was made with weights that are not here.
-            BitstreamError: A frame's stream is damaged; names the frame.
+            BitstreamError: No frame can be decoded; says what is wrong with the first.
             StoreError: The pack can't be read, or the detections can't be written.
         """
         start = time.perf_counter()
-        pack = read_pack(self._store.read_checked(task.pack))
+        pack = read_stored(self._store, task.pack, segment_id=task.segment_id)
         read_s = time.perf_counter() - start
         height, width = pack.header.coded_height, pack.header.coded_width
         with self._device:
@@ -123,14 +127,25 @@ class DetectWorker:
         found = [one for batch in looked.results for one in batch]
         detections = [found[row] for row in looked.rows]
         start = time.perf_counter()
-        table = table_of(pack, detections, labels=self._detector.labels, has_masks=self._settings.has_masks)
+        table = table_of(
+            pack,
+            dict(zip(looked.frame_numbers, detections, strict=True)),
+            labels=self._detector.labels,
+            has_masks=self._settings.has_masks,
+        )
         part = write_detections(
-            self._store, self._settings.detector_fp, task.segment_id, table, num_frames=len(detections)
+            self._store,
+            self._settings.detector_fp,
+            task.segment_id,
+            table,
+            num_frames=len(pack.frames),
+            num_lost=len(pack.frames) - len(detections),
         )
         return DetectReceipt(
             segment_id=task.segment_id,
             part=part,
             num_frames=len(detections),
+            faults=looked.faults,
             read_s=read_s,
             decode_s=looked.decode_s,
             detect_s=looked.network_s,
@@ -138,19 +153,25 @@ class DetectWorker:
         )
 
 
-def table_of(pack: Pack, detections: Sequence[Detections], *, labels: Sequence[str], has_masks: bool) -> pa.Table:
+def table_of(pack: Pack, detections: Mapping[int, Detections], *, labels: Sequence[str], has_masks: bool) -> pa.Table:
     """Return what was found in a segment as the rows of its part.
+
+    Args:
+        pack: The segment.
+        detections: Of the frames that were looked through, by number, rising.
+        labels: What the detections' label numbers mean.
+        has_masks: Whether masks are stored.
 
     Raises:
         ValueError: Masks are asked for, and a frame's detections have none.
     """
     table = detections_table(
         [
-            (frame.frame_number, frame.pts, found.boxes_xyxy, found.scores, found.labels)
-            for frame, found in zip(pack.frames, detections, strict=True)
+            (number, pack.frames[number].pts, found.boxes_xyxy, found.scores, found.labels)
+            for number, found in detections.items()
         ],
         labels=labels,
     )
     if not has_masks:
         return table
-    return with_masks(table, [mask for found in detections for mask in found.masks_rle or ()])
+    return with_masks(table, [mask for found in detections.values() for mask in found.masks_rle or ()])

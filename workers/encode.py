@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from framevault.codecs.base import Encoder
+from framevault.codecs.base import CheckedStreams, Encoder, SupportsDomainCheck
 from framevault.codecs.registry import load_codec
 from framevault.codecs.spec import CodecSpec, codec_fingerprint, weights_digest
 from framevault.storage.index import write_segment
@@ -28,6 +29,7 @@ from framevault.workers.frames import FrameBatch, FrameReader
 from framevault.workers.limits import DecodeLimits
 from framevault.workers.memory import keep_freed_memory
 from framevault.workers.tasks import Receipt, Segment
+from framevault.workers.weights import pack_settings
 
 PIXELS_PER_BATCH = {"cpu": 1 << 20, "cuda": 1 << 25}
 """Most pixels that go through the networks in one call, by kind of device.
@@ -59,12 +61,13 @@ class EncodeSettings:
 
 
 @dataclass(slots=True)
-class _Timings:
-    """Seconds a stage of one segment."""
+class _Tally:
+    """Seconds a stage of one segment, and its frames outside the codec's domain."""
 
     wait_s: float = 0.0
     encode_s: float = 0.0
     decode_s: float = 0.0
+    num_outside: int = 0
 
 
 class EncodeWorker:
@@ -95,18 +98,19 @@ class EncodeWorker:
             DecoderKilledError: The decoding child died or went over a limit.
             StoreError: The vault can't be written, or holds something damaged under the segment's key.
         """
-        timings = _Timings()
-        pack = self._encode(segment, timings)
+        tally = _Tally()
+        pack = self._encode(segment, tally)
         start = time.perf_counter()
         record = write_segment(self._store, pack)
         return Receipt(
             segment_id=segment.segment_id,
             record=record,
             num_frames=segment.num_frames,
-            decode_s=timings.decode_s,
-            encode_s=timings.encode_s,
+            decode_s=tally.decode_s,
+            encode_s=tally.encode_s,
             write_s=time.perf_counter() - start,
-            wait_s=timings.wait_s,
+            wait_s=tally.wait_s,
+            num_outside=tally.num_outside,
         )
 
     def close(self) -> None:
@@ -114,18 +118,18 @@ class EncodeWorker:
         while not self._idle_readers.empty():
             self._idle_readers.get().close()
 
-    def _encode(self, segment: Segment, timings: _Timings) -> bytes:
+    def _encode(self, segment: Segment, tally: _Tally) -> bytes:
         encoder = self._codec.encoder(height=segment.display_height, width=segment.display_width)
         writer = PackWriter(self._pack_header(segment))
         with self._reader() as reader, reader.batches(segment, batch_size=self._batch_size(segment)) as batches:
             while True:
                 start = time.perf_counter()
                 batch = next(batches, None)
-                timings.wait_s += time.perf_counter() - start
+                tally.wait_s += time.perf_counter() - start
                 if batch is None:
-                    timings.decode_s = batches.decode_s
+                    tally.decode_s = batches.decode_s
                     return writer.finish()
-                timings.encode_s += self._encode_batch(batch, encoder, writer)
+                self._encode_batch(batch, encoder, writer, tally)
 
     def _pack_header(self, segment: Segment) -> PackHeader:
         source, spec = segment.source, self._settings.codec
@@ -137,6 +141,7 @@ class EncodeWorker:
             codec_fingerprint=self._fingerprint,
             weights_digest=self._weights_digest,
             quality=spec.quality,
+            settings=pack_settings(spec),
             coded_height=segment.display_height,
             coded_width=segment.display_width,
             source_height=segment.height,
@@ -148,18 +153,25 @@ class EncodeWorker:
             sampling=segment.sampling,
         )
 
-    def _encode_batch(self, batch: FrameBatch, encoder: Encoder, writer: PackWriter) -> float:
-        """Encode a batch into the pack; return the seconds on the device."""
+    def _encode_batch(self, batch: FrameBatch, encoder: Encoder, writer: PackWriter, tally: _Tally) -> None:
+        """Encode a batch into the pack."""
         with self._device:
             start = time.perf_counter()
             try:
-                streams = encoder.encode(rgb_from_batch(batch, device=self._settings.codec.device))
+                coded = _encode_frames(encoder, rgb_from_batch(batch, device=self._settings.codec.device))
             except torch.OutOfMemoryError as error:
                 raise MemoryError(f"{self._settings.codec.device}: {error}") from error
-            elapsed_s = time.perf_counter() - start
-        for stream, pts, is_keyframe in zip(streams, batch.pts, batch.is_keyframe, strict=True):
-            writer.add(stream, pts=pts, is_keyframe=is_keyframe, is_independent=self._codec.is_independent(stream))
-        return elapsed_s
+            tally.encode_s += time.perf_counter() - start
+        tally.num_outside += sum(coded.are_outside)
+        frames = zip(coded.streams, batch.pts, batch.is_keyframe, coded.are_outside, strict=True)
+        for stream, pts, is_keyframe, is_outside in frames:
+            writer.add(
+                stream,
+                pts=pts,
+                is_keyframe=is_keyframe,
+                is_independent=self._codec.is_independent(stream),
+                is_outside=is_outside,
+            )
 
     def _batch_size(self, segment: Segment) -> int:
         kind = torch.device(self._settings.codec.device).type
@@ -177,3 +189,10 @@ class EncodeWorker:
             yield reader
         finally:
             self._idle_readers.put(reader)
+
+
+def _encode_frames(encoder: Encoder, frames_nchw: Tensor) -> CheckedStreams:
+    """Encode frames, and compare what is restored of them where the codec is for pictures of one kind."""
+    if isinstance(encoder, SupportsDomainCheck):
+        return encoder.encode_checked(frames_nchw)
+    return CheckedStreams(encoder.encode(frames_nchw), [False] * len(frames_nchw))

@@ -4,46 +4,37 @@
 
     pack -> codec.decode -> features [N, C, h, w]
 
+A frame that is damaged costs itself and those that are coded against it; the others are read, and what is lost is said.
 No pixels are made. The one exception is a vault of codec `raw`, which holds nothing but pixels: there the head of the
 backbone makes the features, so that a raw vault gives the upper bound of what a task can find.
 """
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from framevault.codecs.base import Changes, Codec, SupportsRepeats
+from framevault.codecs.base import Changes, Codec, SupportsLatents, SupportsRepeats
 from framevault.codecs.dicm.codec import DicmCodec, load_dicm
-from framevault.codecs.errors import BitstreamError, CodecError
+from framevault.codecs.errors import BitstreamError
 from framevault.codecs.registry import load_codec
 from framevault.codecs.spec import CodecSpec, codec_fingerprint
 from framevault.storage.packs import Pack, PackHeader
 from framevault.storage.store import ObjectRef
-from framevault.workers.weights import find_spec
+from framevault.workers.salvage import FeatureDecoder, FrameFault, SegmentRun
+from framevault.workers.weights import check_latents, find_pack_spec
 
 ResultT = TypeVar("ResultT")
 
 FEATURE_PIXELS_PER_BATCH = {"cpu": 1 << 20, "cuda": 1 << 25}
 """Most pixels whose features go through the networks in one call, by kind of device."""
 
-FEATURES_OF: dict[str, str] = {"dicm": "mobilenet_v2"}
-"""Whose features a codec's streams hold: codec -> a key of `BACKBONES`. A raw vault holds none; any head makes them."""
-
-FeatureDecoder = Callable[[Sequence[bytes]], Changes]
-"""Gives the features of the next streams of a segment."""
-
 PixelHead = Callable[[Tensor], Tensor]
 """Gives the features of frames, RGB uint8 [N, 3, H, W]: what a perfect codec would decode to."""
-
-
-def backbone_of(codec: str) -> str | None:
-    """Return whose features a codec's streams hold; None for pixels."""
-    return FEATURES_OF.get(codec)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +74,9 @@ class FeatureSettings:
 class FeatureBatch:
     """The features of some consecutive frames, those of equal neighbours once."""
 
+    frame_numbers: range
+    """The frames."""
+
     features_nchw: Tensor
     """Of frames that differ from the one before, float32 [K, C, h, w], on the device; K may be 0."""
     rows: tuple[int, ...]
@@ -97,63 +91,86 @@ class Looked(Generic[ResultT]):
 
     results: list[ResultT]
     """What it returned, a call a batch in which something differs."""
+    frame_numbers: list[int]
+    """Frames that could be decoded, rising."""
     rows: list[int]
-    """For each frame, which of the segment's distinct features are its own."""
+    """For each of them, which of the segment's distinct features are its own."""
+    faults: tuple[FrameFault, ...]
+    """The other frames."""
     decode_s: float
     """Seconds from streams to features."""
     network_s: float
     """Seconds in the network."""
 
 
-def look_over(batches: Iterable[FeatureBatch], network: Callable[[Tensor], ResultT]) -> Looked[ResultT]:
-    """Run a network over a segment's features; frames that equal the one before are not looked at again."""
+def look_over(batches: Iterable[FeatureBatch | FrameFault], network: Callable[[Tensor], ResultT]) -> Looked[ResultT]:
+    """Run a network over a segment's features; frames that equal the one before are not looked at again.
+
+    Raises:
+        BitstreamError: Not a single frame can be decoded.
+    """
     results: list[ResultT] = []
+    frame_numbers: list[int] = []
     rows: list[int] = []
+    faults: list[FrameFault] = []
     decode_s = network_s = 0.0
     for batch in batches:
+        if isinstance(batch, FrameFault):
+            faults.append(batch)
+            continue
         start = time.perf_counter()
         if len(batch.features_nchw):
             results.append(network(batch.features_nchw))
+        frame_numbers += batch.frame_numbers
         rows += batch.rows
         decode_s += batch.decode_s
         network_s += time.perf_counter() - start
-    return Looked(results, rows, decode_s, network_s)
+    if not frame_numbers:
+        raise BitstreamError(f"no frame can be decoded: {faults[0]}")
+    return Looked(results, frame_numbers, rows, tuple(faults), decode_s, network_s)
 
 
 class FeatureReader:
     """Decodes segments to features; thread-safe. Codecs are loaded when the first pack of theirs comes."""
 
-    def __init__(self, settings: FeatureSettings, *, head: PixelHead | None = None) -> None:
+    def __init__(
+        self, settings: FeatureSettings, *, head: PixelHead | None = None, latents_of: str | None = None
+    ) -> None:
         """Take the settings.
 
         Args:
             settings: How features are made.
             head: Makes them from the pixels of a raw vault; None takes the shipped codec's.
+            latents_of: SHA-256 of the codec checkpoint whose latents are given in the place of features, [N, M, h, w];
+                None gives features.
         """
         self._settings = settings
         self._own_head = head
+        self._latents_of = latents_of
         self._codecs: dict[str, Codec] = {}
         self._loading = threading.Lock()
 
-    def batches(self, pack: Pack) -> Iterator[FeatureBatch]:
-        """Give the features of all frames of a segment, in order.
+    def batches(self, pack: Pack) -> Iterator[FeatureBatch | FrameFault]:
+        """Give the features of all frames of a segment, in order; of damaged ones, what is wrong.
 
         Where nothing moved, a frame has the features of the one before it, and whatever is made of them.
 
         Raises:
-            CodecError: The pack was made with weights that are not here.
-            BitstreamError: A frame's stream is damaged; names the segment and the frames.
+            CodecError: The pack was made with weights that are not here, or not those whose latents are wanted.
         """
         header = pack.header
-        decode = self._decoder(header)
+        run = SegmentRun(pack, lambda: self._decoder(header), batch_size=self._batch_size(header))
         num_distinct = 0
-        for first in range(0, len(pack.frames), batch := self._batch_size(header)):
-            numbers = range(first, min(first + batch, len(pack.frames)))
+        while not run.is_over:
             start = time.perf_counter()
-            changes = _decode_named(decode, pack, numbers)
+            step = run.advance()
+            if isinstance(step, FrameFault):
+                yield step
+                continue
+            numbers, changes = step
             rows = tuple(num_distinct + row for row in changes.rows)
             num_distinct += len(changes.decoded)
-            yield FeatureBatch(changes.decoded, rows, time.perf_counter() - start)
+            yield FeatureBatch(numbers, changes.decoded, rows, time.perf_counter() - start)
 
     def shipped_head(self) -> DicmCodec:
         """Load what makes the shipped codec's features from pixels, once."""
@@ -168,6 +185,10 @@ class FeatureReader:
     def _decoder(self, header: PackHeader) -> FeatureDecoder:
         codec = self._codec(header)
         decoder = codec.decoder(height=header.coded_height, width=header.coded_width)
+        if self._latents_of is not None:
+            check_latents(codec.spec, self._latents_of, name=f"segment {header.segment_id}")
+            assert isinstance(decoder, SupportsLatents)
+            return decoder.decode_latent_changes
         if isinstance(decoder, SupportsRepeats):
             return decoder.decode_changes
         decode = decoder.decode
@@ -183,17 +204,7 @@ class FeatureReader:
             CodecError: Its weights are not here.
         """
         fingerprint, settings = header.codec_fingerprint, self._settings
-        try:
-            spec = find_spec(
-                header.codec,
-                fingerprint,
-                quality=header.quality,
-                bitstream_version=header.bitstream_version,
-                weights=settings.weights,
-                device=settings.device,
-            )
-        except CodecError as error:
-            raise CodecError(f"segment {header.segment_id}: {error}") from error
+        spec = find_pack_spec(header, weights=settings.weights, device=settings.device)
         with self._loading:
             if fingerprint not in self._codecs:
                 self._codecs[fingerprint] = load_codec(spec)
@@ -207,14 +218,3 @@ class FeatureReader:
 
 def _all_differ(features_nchw: Tensor) -> Changes:
     return Changes(decoded=features_nchw, rows=tuple(range(len(features_nchw))))
-
-
-def _decode_named(decode: FeatureDecoder, pack: Pack, numbers: range) -> Changes:
-    """Decode some frames of a pack; an error names the segment and its frames."""
-    streams = [pack.payload(number) for number in numbers]
-    try:
-        return decode(streams)
-    except BitstreamError as error:
-        raise BitstreamError(
-            f"segment {pack.header.segment_id}, frames {numbers.start} to {numbers.stop - 1}: {error}"
-        ) from error

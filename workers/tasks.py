@@ -183,3 +183,5 @@ class Receipt:
     """Seconds in the store."""
     wait_s: float
     """Seconds that the worker waited for decoded frames."""
+    num_outside: int = 0
+    """Frames that are outside the codec's domain: what is restored of them differs by more than it should."""

@@ -1,14 +1,17 @@
 """Which checkpoint made a stored stream: found by fingerprint among the shipped one and those that a user names."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from torch import nn
 
 from framevault.codecs.checkpoint import load_checkpoint
-from framevault.codecs.dicm.backbone import build_head
-from framevault.codecs.dicm.backbones.registry import head_difference
+from framevault.codecs.checkpoint_header import read_config
+from framevault.codecs.dicm.backbones.registry import BACKBONES, head_difference
+from framevault.codecs.dicm.config import BackboneName, DicmConfig
 from framevault.codecs.errors import CheckpointError, CodecError
-from framevault.codecs.spec import CodecSpec, codec_fingerprint
+from framevault.codecs.spec import CODECS, CodecSpec, codec_fingerprint, weights_digest
+from framevault.storage.documents import JsonValue
+from framevault.storage.packs import PackHeader
 
 SAME_HEAD = 1e-4
 """Heads that differ by less, relatively, give features that one detector reads."""
@@ -22,6 +25,7 @@ def find_spec(
     *,
     quality: int,
     bitstream_version: int,
+    slices: int | None = None,
     weights: Iterable[str] = (),
     device: str = "cpu",
 ) -> CodecSpec:
@@ -32,6 +36,7 @@ def find_spec(
         fingerprint: What the pack or manifest says.
         quality: What it says, too.
         bitstream_version: And this.
+        slices: And to how many it was thinned; None for whole streams.
         weights: Paths of checkpoints that are tried after the shipped one.
         device: Where the codec shall run.
 
@@ -39,8 +44,10 @@ def find_spec(
         CodecError: None of them made it, or a file can't be read; says what to do.
     """
     specs = [
-        CodecSpec(name=name, quality=quality, weights=path, device=device, bitstream_version=bitstream_version)
-        for path in (None, *(weights if name == "dicm" else ()))
+        CodecSpec(
+            name=name, quality=quality, weights=path, device=device, bitstream_version=bitstream_version, slices=slices
+        )
+        for path in _tried_weights(name, weights)
     ]
     tried = [codec_fingerprint(spec) for spec in specs]
     if fingerprint in tried:
@@ -52,29 +59,109 @@ def find_spec(
     )
 
 
-def has_shipped_head(spec: CodecSpec) -> bool:
-    """Whether a `dicm` checkpoint's features are those of the shipped one's backbone, which detectors were trained on.
+def _tried_weights(name: str, weights: Iterable[str]) -> list[str | None]:
+    """Return the checkpoints that may have made a codec's streams: the shipped one, if there is one, first."""
+    if name not in CODECS or CODECS[name].checkpoint is None:
+        return [None]
+    shipped = CodecSpec(name=name).checkpoint_path
+    others: list[str | None] = [*weights]
+    return others if others and shipped is not None and not shipped.exists() else [None, *others]
+
+
+def find_pack_spec(header: PackHeader, *, weights: Iterable[str] = (), device: str = "cpu") -> CodecSpec:
+    """Return the spec that a pack's header describes; arguments as of `find_spec`.
 
     Raises:
-        CheckpointError: The file can't be read, or is another codec's.
+        CodecError: None of the checkpoints made it, or a file can't be read; names the segment.
     """
-    if spec.weights is None:
-        return True
-    return head_difference(read_head(spec), read_head(CodecSpec(name=spec.name))) < SAME_HEAD
+    try:
+        return find_spec(
+            header.codec,
+            header.codec_fingerprint,
+            quality=header.quality,
+            bitstream_version=header.bitstream_version,
+            slices=_slices_in(header.settings),
+            weights=weights,
+            device=device,
+        )
+    except CodecError as error:
+        raise CodecError(f"segment {header.segment_id}: {error}") from error
+
+
+def pack_settings(spec: CodecSpec) -> dict[str, JsonValue]:
+    """Return the settings that the header of a spec's pack has: all that a decoder must know besides."""
+    return {} if spec.slices is None else {"slices": spec.slices}
+
+
+def _slices_in(settings: Mapping[str, JsonValue]) -> int | None:
+    """Return to how many slices a pack's streams were thinned; None for whole ones."""
+    slices = settings.get("slices")
+    if slices is not None and (isinstance(slices, bool) or not isinstance(slices, int)):
+        raise CodecError(f"slices in the settings must be a whole number, got {slices!r}")
+    return slices
+
+
+def backbone_of(spec: CodecSpec) -> BackboneName | None:
+    """Return whose features a codec's streams hold; None for pixels. Loads no tensor.
+
+    Raises:
+        CheckpointError: The checkpoint can't be read, or is another codec's.
+    """
+    if spec.row.decodes_to == "frames":
+        return None
+    path = spec.checkpoint_path
+    assert path is not None
+    return _config(spec, read_config(path, codec=spec.name)).backbone
+
+
+def check_latents(spec: CodecSpec, latents_of: str, *, name: str) -> None:
+    """Check that stored latents are those that something reads.
+
+    Args:
+        spec: What made them.
+        latents_of: SHA-256 in hex of the codec checkpoint whose latents are read.
+        name: Of the video or segment, for the message.
+
+    Raises:
+        CodecError: They are another checkpoint's, or there are none.
+    """
+    if spec.row.decodes_to == "frames":
+        raise CodecError(f"{name} holds pixels, and latents are wanted: choose a detector that reads features")
+    if (found := weights_digest(spec)) != latents_of:
+        raise CodecError(
+            f"{name} holds latents of codec checkpoint {found[:16]}, and those of {latents_of[:16]} are wanted: "
+            "choose a detector that reads features, or one that was trained on these latents"
+        )
+
+
+def has_head(spec: CodecSpec, head: nn.Module) -> bool:
+    """Whether a checkpoint's features are those of a backbone's head, which something was trained behind.
+
+    Raises:
+        CheckpointError: The checkpoint can't be read, or is another codec's.
+    """
+    return head_difference(read_head(spec), head) < SAME_HEAD
 
 
 def read_head(spec: CodecSpec) -> nn.Sequential:
-    """Return the head in a `dicm` checkpoint, frozen, on the CPU.
+    """Return the head in a checkpoint, frozen, on the CPU.
 
     Raises:
         CheckpointError: The file can't be read, or is another codec's.
     """
     path = spec.checkpoint_path
     assert path is not None
-    tensors, _ = load_checkpoint(path, codec=spec.name)
-    head = build_head().requires_grad_(False)
+    tensors, config_json = load_checkpoint(path, codec=spec.name)
+    head = BACKBONES[_config(spec, config_json).backbone].make_head().eval().requires_grad_(False)
     try:
         head.load_state_dict({name.removeprefix(_HEAD): t for name, t in tensors.items() if name.startswith(_HEAD)})
     except RuntimeError as error:
         raise CheckpointError(f"{path} does not fit the {spec.name} codec: {error}") from error
     return head
+
+
+def _config(spec: CodecSpec, config_json: Mapping[str, object]) -> DicmConfig:
+    try:
+        return DicmConfig.from_json(config_json)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{spec.checkpoint_path} does not fit the {spec.name} codec: {error}") from error

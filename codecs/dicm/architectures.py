@@ -77,29 +77,6 @@ class Widths(Protocol):
         """Z, channels of z."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WidthsRow:
-    """Channels of the codec's networks for one backbone."""
-
-    head_channels: int
-    """C."""
-    wide: int
-    """V."""
-    deep: int
-    """U."""
-    latent: int
-    """M."""
-    hyper: int
-    """Z."""
-
-
-WIDTHS_ROWS = {
-    "resnet50": WidthsRow(head_channels=256, wide=192, deep=256, latent=192, hyper=192),
-    "mobilenet_v2": WidthsRow(head_channels=24, wide=96, deep=160, latent=128, hyper=64),
-}
-"""The paper's C, M and Z for resnet50; V and U are ours. mobilenet_v2's are those of the shipped codec."""
-
-
 def build_analysis(widths: Widths, *, blocks: BlockKind, head_channels: int) -> nn.Sequential:
     """Build g_a: two stride-2 convolutions between blocks; the last module is the projection to y.
 

@@ -125,9 +125,7 @@ class Bitstream:
         return self.pull_both(decoders, grid, device=device)[1]
 
     @torch.inference_mode()
-    def pull_both(
-        self, decoders: Sequence[SymbolDecoder], grid: LatentGrid, *, device: str
-    ) -> tuple[Tensor, Tensor]:
+    def pull_both(self, decoders: Sequence[SymbolDecoder], grid: LatentGrid, *, device: str) -> tuple[Tensor, Tensor]:
         """Take a frame out of each stream; raises what `decode` does.
 
         Returns:

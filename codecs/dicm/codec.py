@@ -5,28 +5,30 @@
     rgb u8 [N,3,H,W] -> normalise, pad to 16 -> head -> g_a, gain -> y [N,M,h,w]           h = ceil(H/16)
         y -> pad to 4 -> h_a -> round -> z
         y, z -> bitstream.py -> one stream a frame -> y^
-    y^ -> inverse gain, g_s -> features [N,24,ceil(H/4),ceil(W/4)]
+    y^ -> inverse gain, g_s -> features [N,C,ceil(H/4),ceil(W/4)]
 
 The networks here are floats of any kind: only the symbols that they lead to count. What the decoder must repeat to the
-bit is in `bitstream.py`. Letters in shapes: N frames, M and Z channels of the latents,
-H and W pixels, h and w positions of the latent grid.
+bit is in `bitstream.py`. Letters in shapes: N frames, C channels of the backbone's features, M and Z channels of the
+latents, H and W pixels, h and w positions of the latent grid.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from framevault.codecs.base import Changes, check_frames, check_size
+from framevault.codecs.base import Changes, check_frames, check_size, check_slices
 from framevault.codecs.checkpoint import load_checkpoint
-from framevault.codecs.dicm.backbone import HEAD_CHANNELS, HEAD_STRIDE, IMAGENET_MEAN, IMAGENET_STD
+from framevault.codecs.dicm.backbones.pixels import normalise
+from framevault.codecs.dicm.backbones.registry import BACKBONES, BackboneRow
 from framevault.codecs.dicm.bitstream import Bitstream
 from framevault.codecs.dicm.checkpoint import check_golden, read_tensors
 from framevault.codecs.dicm.config import DicmConfig
 from framevault.codecs.dicm.networks import LATENT_STRIDE, DicmNetworks, EncoderNetworks, encoder_dtype
 from framevault.codecs.dicm.symbols import HYPER_RATIO, LatentGrid
+from framevault.codecs.dicm.thinning import IntraThinner, VideoThinner
 from framevault.codecs.dicm.video import SegmentState, SkipRule, VideoBitstream, is_intra
 from framevault.codecs.dicm.video_checkpoint import check_golden_video, read_video, video_names
 from framevault.codecs.entropy.latents import MEAN_STEPS
@@ -35,6 +37,9 @@ from framevault.codecs.spec import CodecSpec
 
 VIDEO_VERSION = 2
 """The bitstream version with predicted frames; version 1 codes each frame by itself."""
+
+THINNED_VIDEO_VERSION = 4
+"""The same of streams without their last slices; version 3 is version 1 without them."""
 
 
 def load_dicm(spec: CodecSpec) -> "DicmCodec":
@@ -62,10 +67,11 @@ def load_dicm(spec: CodecSpec) -> "DicmCodec":
     if video is not None:
         video[0].networks.to(spec.device)
         check_golden_video(*video, name=str(path), device=spec.device)
-    elif spec.bitstream_version == VIDEO_VERSION:
+    elif spec.bitstream_version in (VIDEO_VERSION, THINNED_VIDEO_VERSION):
         raise CheckpointError(f"{path} has no networks for predicted frames: encode every frame by itself (--intra)")
     encoder_networks = EncoderNetworks(networks, encoder_dtype(torch.device(spec.device)))
-    return DicmCodec(spec, networks, encoder_networks, bitstream, None if video is None else video[0])
+    codec = DicmCodec(spec, networks, encoder_networks, bitstream, None if video is None else video[0])
+    return codec if spec.slices is None else codec.restricted_to(spec.slices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +89,46 @@ class DicmCodec:
     video: VideoBitstream | None
     """The same of frames that lean on those before them; None if the checkpoint has none."""
 
+    @property
+    def backbone(self) -> BackboneRow:
+        """Whose features it carries."""
+        return BACKBONES[self.networks.config.backbone]
+
     def is_independent(self, stream: bytes) -> bool:
         """Say whether a stream decodes without those before it."""
-        return self.spec.bitstream_version != VIDEO_VERSION or is_intra(stream)
+        return not self.is_video or is_intra(stream)
+
+    @property
+    def is_video(self) -> bool:
+        """Whether frames may lean on those before them."""
+        return self.spec.bitstream_version in (VIDEO_VERSION, THINNED_VIDEO_VERSION)
+
+    @property
+    def num_slices(self) -> int:
+        """Slices of its streams; see `SupportsThinning.num_slices`."""
+        return self.bitstream.num_coded
+
+    def restricted_to(self, slices: int) -> "DicmCodec":
+        """Return it without the last slices.
+
+        Raises:
+            CodecError: It has no more slices than that.
+        """
+        check_slices(slices, num_slices=self.num_slices)
+        bitstream = replace(self.bitstream, num_coded=slices)
+        return replace(
+            self, bitstream=bitstream, video=None if self.video is None else replace(self.video, intra=bitstream)
+        )
+
+    def thinner(self, *, height: int, width: int, slices: int) -> IntraThinner | VideoThinner:
+        """Start thinning a segment; see `SupportsThinning.thinner`."""
+        check_size(height=height, width=width)
+        few, grid, device = self.restricted_to(slices), grid_of(height, width), self.spec.device
+        if not self.is_video:
+            return IntraThinner(source=self.bitstream, target=few.bitstream, grid=grid, device=device)
+        assert self.video is not None
+        assert few.video is not None
+        return VideoThinner(source=self.video, target=few.video, grid=grid, device=device)
 
     def encoder(self, *, height: int, width: int) -> "DicmEncoder":
         """Start encoding a segment."""
@@ -105,18 +148,16 @@ class DicmCodec:
             frames_nchw: RGB uint8 [N, 3, H, W].
 
         Returns:
-            float32 [N, 24, ceil(H/4), ceil(W/4)]: the features that the encoder compresses.
+            float32 [N, C, ceil(H/4), ceil(W/4)]: the features that the encoder compresses.
         """
         height, width = frames_nchw.shape[2:]
+        stride = self.backbone.head_stride
         features_nchw: Tensor = self.networks.head(self._normalise_pixels(frames_nchw))
-        return features_nchw[:, :, : -(-height // HEAD_STRIDE), : -(-width // HEAD_STRIDE)]
+        return features_nchw[:, :, : -(-height // stride), : -(-width // stride)]
 
     def _normalise_pixels(self, frames_nchw: Tensor) -> Tensor:
         """Return ImageNet-normalised RGB, float32 on the device, padded to the latent's stride."""
-        device = torch.device(self.spec.device)
-        mean = torch.tensor(IMAGENET_MEAN, device=device)[:, None, None]
-        std = torch.tensor(IMAGENET_STD, device=device)[:, None, None]
-        rgb_nchw = (frames_nchw.to(device).float() / 255 - mean) / std
+        rgb_nchw = normalise(frames_nchw, device=torch.device(self.spec.device))
         return _pad_to_multiple(rgb_nchw, LATENT_STRIDE).contiguous(memory_format=torch.channels_last)
 
     @torch.inference_mode()
@@ -142,8 +183,25 @@ class DicmCodec:
         return torch.round(z_nchw).contiguous()
 
     @torch.inference_mode()
+    def clean_latents(self, frames_nchw: Tensor) -> Tensor:
+        """Return what a perfect entropy coder would decode to, stopped at the latents.
+
+        Args:
+            frames_nchw: RGB uint8 [N, 3, H, W].
+
+        Returns:
+            float32 [N, M, ceil(H/16), ceil(W/16)], the gain taken out.
+        """
+        return self.networks.unscale(self.latent(frames_nchw), self._quality(len(frames_nchw)))
+
+    @torch.inference_mode()
+    def latents_of(self, latent16_nchw: Tensor) -> Tensor:
+        """Return decoded latents, given in sixteenths [N, M, h, w], with the gain taken out; float32."""
+        return self.networks.unscale(latent16_nchw * (1 / MEAN_STEPS), self._quality(len(latent16_nchw)))
+
+    @torch.inference_mode()
     def features_of(self, latent16_nchw: Tensor) -> Tensor:
-        """Return features float32 [N, 24, 4h, 4w] of decoded latents in sixteenths, [N, M, h, w]."""
+        """Return features float32 [N, C, 4h, 4w] of decoded latents in sixteenths, [N, M, h, w]."""
         y_nchw = (latent16_nchw * (1 / MEAN_STEPS)).contiguous(memory_format=torch.channels_last)
         return self.networks.synthesise(y_nchw, self._quality(len(y_nchw)))
 
@@ -170,7 +228,7 @@ class DicmEncoder:
         if len(frames_nchw) == 0:
             return []
         y_nchw, z_nchw = self.codec.latents(frames_nchw)
-        if self.codec.spec.bitstream_version != VIDEO_VERSION:
+        if not self.codec.is_video:
             return self.codec.bitstream.encode(y_nchw, z_nchw)
         assert self.codec.video is not None
         return self.codec.video.encode(self.state, y_nchw, z_nchw, rule=SkipRule())
@@ -190,11 +248,11 @@ class DicmDecoder:
     """What a predicted frame is decoded against."""
 
     def decode(self, streams: Sequence[bytes]) -> Tensor:
-        """Decode features float32 [N, 24, ceil(H/4), ceil(W/4)]; see `Decoder.decode`."""
+        """Decode features float32 [N, C, ceil(H/4), ceil(W/4)]; see `Decoder.decode`."""
         if not streams:
             return self._features([])
         spec, video = self.codec.spec, self.codec.video
-        if spec.bitstream_version == VIDEO_VERSION:
+        if self.codec.is_video:
             assert video is not None
             latent16_nchw = video.decode(self.state, streams, self._grid, device=spec.device)
         else:
@@ -203,23 +261,45 @@ class DicmDecoder:
 
     def decode_changes(self, streams: Sequence[bytes]) -> Changes:
         """Decode the features of frames that differ from the one before; see `SupportsRepeats.decode_changes`."""
+        latents16, rows = self._decode_distinct(streams)
+        return Changes(decoded=self._features(latents16), rows=rows)
+
+    def decode_latent_changes(self, streams: Sequence[bytes]) -> Changes:
+        """Decode the latents alone, float32 [K, M, h, w]; see `SupportsLatents.decode_latent_changes`."""
+        latents16, rows = self._decode_distinct(streams)
+        if not latents16:
+            networks, grid = self.codec.networks, self._grid
+            empty_nchw = networks.feature_mean.new_zeros((0, networks.config.latent, grid.height, grid.width))
+            return Changes(decoded=empty_nchw, rows=rows)
+        return Changes(decoded=self.codec.latents_of(torch.stack(latents16)), rows=rows)
+
+    def _decode_distinct(self, streams: Sequence[bytes]) -> tuple[list[Tensor], tuple[int, ...]]:
+        """Return the latents in sixteenths, each [M, h, w], of frames that differ, and each frame's row of them."""
         spec, video = self.codec.spec, self.codec.video
-        if spec.bitstream_version != VIDEO_VERSION:
-            return Changes(decoded=self.decode(streams), rows=tuple(range(len(streams))))
-        assert video is not None
-        distinct, rows = video.decode_changes(self.state, streams, self._grid, device=spec.device)
-        return Changes(decoded=self._features(distinct), rows=tuple(rows))
+        if self.codec.is_video:
+            assert video is not None
+            distinct, rows = video.decode_changes(self.state, streams, self._grid, device=spec.device)
+            return distinct, tuple(rows)
+        if not streams:
+            return [], ()
+        return list(self.codec.bitstream.decode(streams, self._grid, device=spec.device)), tuple(range(len(streams)))
 
     @property
     def _grid(self) -> LatentGrid:
-        return LatentGrid(-(-self.height // LATENT_STRIDE), -(-self.width // LATENT_STRIDE))
+        return grid_of(self.height, self.width)
 
     def _features(self, latents16: Sequence[Tensor]) -> Tensor:
         """Return the features of latents in sixteenths, each [M, h, w]."""
-        height, width = -(-self.height // HEAD_STRIDE), -(-self.width // HEAD_STRIDE)
+        row = self.codec.backbone
+        height, width = -(-self.height // row.head_stride), -(-self.width // row.head_stride)
         if not latents16:
-            return self.codec.networks.feature_mean.new_zeros((0, HEAD_CHANNELS, height, width))
+            return self.codec.networks.feature_mean.new_zeros((0, row.head_channels, height, width))
         return self.codec.features_of(torch.stack(list(latents16)))[:, :, :height, :width]
+
+
+def grid_of(height: int, width: int) -> LatentGrid:
+    """Return the positions of the latents of frames of that size in pixels."""
+    return LatentGrid(-(-height // LATENT_STRIDE), -(-width // LATENT_STRIDE))
 
 
 def _pad_to_multiple(x_nchw: Tensor, multiple: int) -> Tensor:

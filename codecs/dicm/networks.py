@@ -1,6 +1,7 @@
 """The codec's float networks: g_a, g_s and h_a. What must be the same everywhere is in `entropy_model.py`.
 
-Letters in shapes: N pictures, M latent channels, Z hyper-latent channels, H and W pixels (multiples of 64).
+Letters in shapes: N pictures, C channels of the backbone's features, M latent channels, Z hyper-latent channels, H and
+W pixels (multiples of 64).
 """
 
 import copy
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from framevault.codecs.dicm.architectures import build_analysis, build_hyper_analysis, build_synthesis
-from framevault.codecs.dicm.backbone import HEAD_CHANNELS, build_head
+from framevault.codecs.dicm.backbones.registry import BACKBONES
 from framevault.codecs.dicm.config import DicmConfig
 
 NUM_QUALITIES = 8
@@ -38,22 +39,23 @@ class DicmNetworks(nn.Module):
         """Build the networks with random weights."""
         super().__init__()
         self.config = config
-        self.head = build_head()
-        self.g_a = build_analysis(config, blocks=config.blocks, head_channels=HEAD_CHANNELS)
-        self.g_s = build_synthesis(config, blocks=config.blocks, head_channels=HEAD_CHANNELS)
+        row = BACKBONES[config.backbone]
+        self.head = row.make_head()
+        self.g_a = build_analysis(config, blocks=config.blocks, head_channels=row.head_channels)
+        self.g_s = build_synthesis(config, blocks=config.blocks, head_channels=row.head_channels)
         self.h_a = build_hyper_analysis(config)
         steps = torch.linspace(0, 1, NUM_QUALITIES)[:, None].expand(-1, config.latent)
         # Steps 1/3.5 to 1/20: latents of unit size rounded to integers would carry no information at the start.
         log_gain = torch.log(torch.tensor(3.5)) + steps * torch.log(torch.tensor(20 / 3.5))
         self.log_gain = nn.Parameter(log_gain.clone())
         self.log_inverse_gain = nn.Parameter(-log_gain.clone())
-        self.register_buffer("feature_mean", torch.zeros(HEAD_CHANNELS))
-        self.register_buffer("feature_std", torch.ones(HEAD_CHANNELS))
+        self.register_buffer("feature_mean", torch.zeros(row.head_channels))
+        self.register_buffer("feature_std", torch.ones(row.head_channels))
         self.feature_mean: Tensor
         self.feature_std: Tensor
 
     def analyse(self, features_nchw: Tensor, quality_n: Tensor) -> Tensor:
-        """Return the scaled latent y [N, M, H/16, W/16] of features [N, 24, H/4, W/4]; qualities count from 0."""
+        """Return the scaled latent y [N, M, H/16, W/16] of features [N, C, H/4, W/4]; qualities count from 0."""
         latent_nchw: Tensor = self.g_a(self.normalise(features_nchw))
         return latent_nchw * self.gain(quality_n)
 
@@ -65,10 +67,13 @@ class DicmNetworks(nn.Module):
         """Return the gain of each latent channel, [N, M, 1, 1]; qualities count from 0."""
         return torch.exp(self.log_gain[quality_n])[:, :, None, None]
 
+    def unscale(self, latent_nchw: Tensor, quality_n: Tensor) -> Tensor:
+        """Take the gain out of a scaled latent [N, M, h, w], so that all qualities are alike; they count from 0."""
+        return latent_nchw * torch.exp(self.log_inverse_gain[quality_n])[:, :, None, None]
+
     def synthesise(self, latent_nchw: Tensor, quality_n: Tensor) -> Tensor:
-        """Return features [N, 24, H/4, W/4] of a scaled, rounded latent; qualities count from 0."""
-        unscaled_nchw = latent_nchw * torch.exp(self.log_inverse_gain[quality_n])[:, :, None, None]
-        normal_nchw: Tensor = self.g_s(unscaled_nchw)
+        """Return features [N, C, H/4, W/4] of a scaled, rounded latent; qualities count from 0."""
+        normal_nchw: Tensor = self.g_s(self.unscale(latent_nchw, quality_n))
         return normal_nchw * self.feature_std[:, None, None] + self.feature_mean[:, None, None]
 
 

@@ -12,7 +12,7 @@ from compressai.entropy_models import EntropyBottleneck
 from torch import Tensor
 from torch.nn import functional
 
-from framevault.codecs.dicm.backbone import Tail
+from framevault.codecs.dicm.backbones.registry import Tail
 from framevault.codecs.dicm.entropy_model import EntropyNetworks
 from framevault.codecs.dicm.networks import DicmNetworks
 from framevault.codecs.entropy.densities import bits_of, factorised_likelihood, gaussian_mass, round_through, scale_of

@@ -5,6 +5,9 @@ position of the latent grid: whether it is coded. Where it is not, the latent st
 where it is, the slices follow, each with channel, then position as order, and with no symbol left out: what changes is
 rarely sure to be zero.
 
+Version 4 is version 2 without its last slices: intra frames as in version 3, and in predicted frames the channels that
+are not coded stay what they were.
+
 What is decoded is what is compared with, so errors never add up. A position is left alone while its latent stays
 within the noise that flips a rounding (`SkipRule`), so a still scene costs a few bytes a frame.
 
@@ -117,6 +120,21 @@ class VideoBitstream:
         return torch.stack([latent for latent in latents if latent is not None])
 
     @torch.inference_mode()
+    def decode_both(
+        self, state: SegmentState, stream: bytes, grid: LatentGrid, *, device: str
+    ) -> tuple[Tensor, Tensor | None]:
+        """Decode a segment's next frame to all that its stream holds.
+
+        Returns:
+            The latent as `decode` does, [M, h, w], and an intra frame's hyper-latent, whole numbers in float32
+            [1, Z, ceil(h/4), ceil(w/4)]; None for a predicted frame.
+
+        Raises:
+            BitstreamError: The stream is damaged, or needs a frame before it that was not decoded.
+        """
+        return self._decode_frame(state, stream, grid, device=device)
+
+    @torch.inference_mode()
     def decode_changes(
         self, state: SegmentState, streams: Sequence[bytes], grid: LatentGrid, *, device: str
     ) -> tuple[list[Tensor], list[int]]:
@@ -135,7 +153,7 @@ class VideoBitstream:
         for position, stream in enumerate(streams):
             before = state.latent16_mhw
             try:
-                latent16_mhw = self._decode_frame(state, stream, grid, device=device)
+                latent16_mhw, _ = self._decode_frame(state, stream, grid, device=device)
             except BitstreamError as error:
                 state.latent16_mhw = None
                 raise BitstreamError(f"stream {position} of the call: {error}") from error
@@ -147,11 +165,7 @@ class VideoBitstream:
     def _encode_frame(self, state: SegmentState, y_nchw: Tensor, z_nchw: Tensor, *, rule: SkipRule) -> bytes:
         if state.latent16_mhw is None:
             return self._encode_intra(state, self.intra.find_symbols(y_nchw, z_nchw))
-        previous16_mhw = state.latent16_mhw
-        num_kept = self._num_kept_channels
-        coded_hw = find_changes(y_nchw[0, :num_kept], previous16_mhw[:num_kept], rule=rule)
-        encoder, latent16_mhw = self._push_predicted(state, y_nchw[0], coded_hw, rule=rule)
-        payload = encoder.finish()
+        payload, latent16_mhw, coded_hw = self._encode_predicted(state, y_nchw[0], rule=rule)
         if float(coded_hw.float().mean()) >= rule.most_coded:
             alone_state = SegmentState()
             alone = self._encode_intra(alone_state, self.intra.find_symbols(y_nchw, z_nchw))
@@ -160,6 +174,34 @@ class VideoBitstream:
                 return alone
         state.latent16_mhw, state.coded_hw = latent16_mhw, coded_hw.cpu().numpy()
         return payload
+
+    @torch.inference_mode()
+    def encode_again(
+        self, state: SegmentState, latent16_mhw: Tensor, z_nchw: Tensor | None, *, rule: SkipRule
+    ) -> bytes:
+        """Code a segment's next frame from what was decoded of it, as the kind that it was.
+
+        Args:
+            state: The segment's; updated.
+            latent16_mhw: The frame's latent in sixteenths, whole numbers in float32 [M, h, w].
+            z_nchw: An intra frame's hyper-latent, whole numbers in float32 [1, Z, ceil(h/4), ceil(w/4)]; None for a
+                predicted frame, which has none.
+            rule: What is left alone in predicted frames.
+        """
+        y_mhw = latent16_mhw * (1 / MEAN_STEPS)
+        if z_nchw is not None:
+            return self._encode_intra(state, self.intra.find_symbols(y_mhw[None], z_nchw))
+        payload, state.latent16_mhw, coded_hw = self._encode_predicted(state, y_mhw, rule=rule)
+        state.coded_hw = coded_hw.cpu().numpy()
+        return payload
+
+    def _encode_predicted(self, state: SegmentState, y_mhw: Tensor, *, rule: SkipRule) -> tuple[bytes, Tensor, Tensor]:
+        """Return a predicted frame's stream, latent in sixteenths, and flags, bool [h, w]; the state stays."""
+        assert state.latent16_mhw is not None
+        num_kept = self._num_coded_channels
+        coded_hw = find_changes(y_mhw[:num_kept], state.latent16_mhw[:num_kept], rule=rule)
+        encoder, latent16_mhw = self._push_predicted(state, y_mhw, coded_hw, rule=rule)
+        return encoder.finish(), latent16_mhw, coded_hw
 
     def _encode_intra(self, state: SegmentState, symbols: BatchSymbols) -> bytes:
         encoder = SymbolEncoder()
@@ -181,8 +223,6 @@ class VideoBitstream:
         positions = torch.nonzero(coded_hw.flatten())[:, 0]
 
         def code(number: int, index: Tensor, mean16: Tensor) -> Tensor:
-            if number >= self.intra.num_coded:
-                return torch.zeros_like(mean16)
             y = y_parts[number].flatten(1)[:, positions].reshape(mean16.shape)
             residual = round_to_zero(y - mean16 * (1 / MEAN_STEPS), dead_zone=rule.dead_zone)
             residual = residual.clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
@@ -191,11 +231,15 @@ class VideoBitstream:
 
         return encoder, self._code_slices(state.latent16_mhw, coded_hw, positions, code=code)
 
-    def _decode_frame(self, state: SegmentState, stream: bytes, grid: LatentGrid, *, device: str) -> Tensor:
+    def _decode_frame(
+        self, state: SegmentState, stream: bytes, grid: LatentGrid, *, device: str
+    ) -> tuple[Tensor, Tensor | None]:
         decoder = SymbolDecoder(stream)
         kind = _pull_kind(decoder)
+        z_nchw: Tensor | None = None
         if kind == INTRA:
-            latent16_mhw = self.intra.pull([decoder], grid, device=device)[0]
+            z_nchw, latent16_nmhw = self.intra.pull_both([decoder], grid, device=device)
+            latent16_mhw = latent16_nmhw[0]
             coded = np.zeros((grid.height, grid.width), np.bool_)
         elif state.latent16_mhw is None:
             raise BitstreamError("it is coded against the frame before it, which was not decoded")
@@ -204,12 +248,10 @@ class VideoBitstream:
             latent16_mhw = self._pull_predicted(decoder, state.latent16_mhw, torch.from_numpy(coded).to(device))
         decoder.finish()
         state.latent16_mhw, state.coded_hw = latent16_mhw, coded
-        return latent16_mhw
+        return latent16_mhw, z_nchw
 
     def _pull_predicted(self, decoder: SymbolDecoder, previous16_mhw: Tensor, coded_hw: Tensor) -> Tensor:
         def code(number: int, index: Tensor, mean16: Tensor) -> Tensor:
-            if number >= self.intra.num_coded:
-                return torch.zeros_like(mean16)
             residual = decoder.pull(_flat(index.byte()), self.intra.latent_tables)
             return torch.from_numpy(residual).to(mean16.device).float().reshape(mean16.shape)
 
@@ -217,21 +259,27 @@ class VideoBitstream:
         return self._code_slices(previous16_mhw, coded_hw, positions, code=code)
 
     @property
-    def _num_kept_channels(self) -> int:
-        """Latent channels that streams hold."""
-        return sum(self.networks.slices[: self.intra.num_coded])
+    def _coded_slices(self) -> list[int]:
+        """Channels of each slice that streams hold."""
+        return list(self.networks.slices[: self.intra.num_coded])
+
+    @property
+    def _num_coded_channels(self) -> int:
+        """Latent channels that predicted frames hold; the others stay what they were in the frame before."""
+        return sum(self._coded_slices)
 
     def _code_slices(
         self, previous16_mhw: Tensor, coded_hw: Tensor, positions: Tensor, *, code: PositionCoder
     ) -> Tensor:
         """Go through the slices in order; return the frame's latent in sixteenths, [M, h, w]."""
-        if len(positions) == 0:
+        num_coded = self._num_coded_channels
+        if len(positions) == 0 or num_coded == 0:
             return previous16_mhw
         phi = self.networks.phi(gather_neighbourhoods(previous16_mhw, coded_hw, positions))
-        previous16_mp = previous16_mhw.flatten(1)[:, positions]
+        previous16_mp = previous16_mhw[:num_coded].flatten(1)[:, positions]
         earlier: list[Tensor] = []
         decoded: list[Tensor] = []
-        for number, previous16 in enumerate(torch.split(previous16_mp, list(self.networks.slices))):
+        for number, previous16 in enumerate(torch.split(previous16_mp, self._coded_slices)):
             previous16 = previous16[None, :, None]
             index, change16 = self.networks.parameters_of(number, phi, earlier)
             mean16 = previous16 + change16
@@ -240,7 +288,7 @@ class VideoBitstream:
             earlier.append(change_of(latent16, previous16))
             decoded.append(latent16[0, :, 0])
         latent16_mn = previous16_mhw.flatten(1).clone()
-        latent16_mn[:, positions] = torch.cat(decoded)
+        latent16_mn[:num_coded, positions] = torch.cat(decoded)
         return latent16_mn.reshape(previous16_mhw.shape)
 
 
@@ -254,7 +302,9 @@ def is_intra(stream: bytes) -> bool:
 
 
 def find_changes(y_mhw: Tensor, previous16_mhw: Tensor, *, rule: SkipRule) -> Tensor:
-    """Return which positions are worth coding, bool [h, w]."""
+    """Return which positions are worth coding for the given channels, bool [h, w]; without channels none is."""
+    if len(y_mhw) == 0:
+        return torch.zeros(y_mhw.shape[1:], dtype=torch.bool, device=y_mhw.device)
     change_mhw = y_mhw - previous16_mhw * (1 / MEAN_STEPS)
     left_mhw = change_mhw - round_to_zero(change_mhw, dead_zone=rule.dead_zone)
     gain_hw = (change_mhw.square() - left_mhw.square()).sum(dim=0)

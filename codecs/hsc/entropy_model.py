@@ -2,7 +2,7 @@
 
 Each slice's scales and means see the core symbols and all earlier slices, with their neighbours::
 
-    y_s [N, K, 1, 1] -> 1x1, relu -> [N, P * g * g, 1, 1] -> [N, P, g, g] -> 3x3, relu -> phi [N, X, g, g]
+    y_s, quality [N, K + 8, 1, 1] -> 1x1, relu -> [N, P * g * g, 1, 1] -> [N, P, g, g] -> 3x3, relu -> phi [N, X, g, g]
     phi, y^ of slices 0..k-1 -> 3x3, relu -> hidden_k; phi, hidden_k -> 1x1 -> scale index and mean of slice k
 
 Domains are aligned, so each position of the grid has weights of its own in the first layer. Letters in shapes: N
@@ -13,10 +13,12 @@ import itertools
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from framevault.codecs.entropy.integer import ACTIVATION_LIMIT, SIGNED_LIMIT, ConvolutionFactory
 from framevault.codecs.entropy.latents import MEAN_LIMIT, NUM_SCALES
 from framevault.codecs.hsc.config import HscConfig
+from framevault.codecs.hsc.networks import NUM_QUALITIES
 
 POSITION_CHANNELS = 16
 """P, channels of each position that the core symbols are spread to."""
@@ -38,7 +40,9 @@ class HscEntropyNetworks(nn.Module):
         starts = [0, *itertools.accumulate(config.slices)][:-1]
         hidden = {"low": 0, "high": ACTIVATION_LIMIT}
         spread = POSITION_CHANNELS * config.grid**2
-        self.spread = convolution(config.core, spread, kernel_size=1, input_limit=SIGNED_LIMIT, **hidden)
+        self.spread = convolution(
+            config.core + NUM_QUALITIES, spread, kernel_size=1, input_limit=SIGNED_LIMIT, **hidden
+        )
         self.mix = convolution(POSITION_CHANNELS, config.context, kernel_size=3, input_limit=ACTIVATION_LIMIT, **hidden)
         self.contexts = nn.ModuleList(
             convolution(config.context + start, config.context, kernel_size=3, input_limit=ACTIVATION_LIMIT, **hidden)
@@ -52,10 +56,19 @@ class HscEntropyNetworks(nn.Module):
             convolution(2 * config.context, m, low=-MEAN_LIMIT, high=MEAN_LIMIT, **ends) for m in config.slices
         )
 
-    def prime(self, core_nk: Tensor) -> Tensor:
-        """Return phi, 0..255 [N, X, g, g], of the decoded core symbols, whole numbers [N, K]."""
-        core_nk11 = core_nk.clamp(-SIGNED_LIMIT, SIGNED_LIMIT)[:, :, None, None]
-        spread_nchw = self.spread(core_nk11).reshape(len(core_nk), POSITION_CHANNELS, self.grid, self.grid)
+    def prime(self, core_nk: Tensor, quality_n: Tensor) -> Tensor:
+        """Return phi, 0..255 [N, X, g, g].
+
+        Args:
+            core_nk: The decoded core symbols, whole numbers.
+            quality_n: Qualities, counted from 0. The same core symbols stand before latents that are some ten times
+                larger at the highest quality than at the lowest.
+        """
+        quality_nq = SIGNED_LIMIT * functional.one_hot(quality_n, NUM_QUALITIES).to(core_nk.dtype)
+        primed_nk = torch.cat([core_nk.clamp(-SIGNED_LIMIT, SIGNED_LIMIT), quality_nq], dim=1)
+        spread_nchw = self.spread(primed_nk[:, :, None, None]).reshape(
+            len(core_nk), POSITION_CHANNELS, self.grid, self.grid
+        )
         phi_nchw: Tensor = self.mix(spread_nchw)
         return phi_nchw
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from framevault.codecs.hsc.config import HscConfig
-from framevault.codecs.hsc.modulated import ACTIVATION_GAIN, LEAKY_SLOPE, ModulatedConv2d, upsample
+from framevault.codecs.hsc.modulated import ACTIVATION_GAIN, LEAKY_SLOPE, ModulatedConv2d, ModulatedProjection, upsample
 
 NOISE_SEED = 20251121
 """Of the constant noise."""
@@ -32,11 +32,13 @@ class StyledConv(nn.Module):
         """Return the features, [N, O, side, side]."""
         filtered_nchw, factor_no = self.conv(x_nchw, style_nd)
         # The activation's gain goes before it, as it keeps a sign's side: one pass over the features less.
-        offset_1ohw = ACTIVATION_GAIN * (self.noise_strength * self.noise + self.bias[:, None, None])
-        factor_no11 = (ACTIVATION_GAIN * factor_no)[:, :, None, None]
         dtype = filtered_nchw.dtype
-        scaled_nchw = torch.addcmul(offset_1ohw.to(dtype), filtered_nchw, factor_no11.to(dtype))
-        return functional.leaky_relu(scaled_nchw, LEAKY_SLOPE)
+        factor_no11 = (ACTIVATION_GAIN * factor_no).to(dtype)[:, :, None, None]
+        bias_o11 = (ACTIVATION_GAIN * self.bias).to(dtype)[:, None, None]
+        noise_11hw = (ACTIVATION_GAIN * self.noise_strength * self.noise).to(dtype)
+        # Noise by itself: a sum of it and the biases is as large as a picture's features, and in another memory order.
+        scaled_nchw = torch.addcmul(bias_o11, filtered_nchw, factor_no11).add_(noise_11hw)
+        return functional.leaky_relu(scaled_nchw, LEAKY_SLOPE, inplace=True)
 
 
 class ToRgb(nn.Module):
@@ -45,13 +47,12 @@ class ToRgb(nn.Module):
     def __init__(self, in_channels: int, *, style: int) -> None:
         """Build the layer."""
         super().__init__()
-        self.conv = ModulatedConv2d(in_channels, 3, style=style, kernel_size=1, demodulate=False)
+        self.conv = ModulatedProjection(in_channels, 3, style=style)
         self.bias = nn.Parameter(torch.zeros(3))
 
     def forward(self, x_nchw: Tensor, style_nd: Tensor, rgb_nchw: Tensor | None) -> Tensor:
         """Return the colours so far, about -1..1, [N, 3, H, W]; `rgb_nchw` has half the side."""
-        filtered_nchw, _ = self.conv(x_nchw, style_nd)
-        own_nchw: Tensor = filtered_nchw + self.bias[:, None, None]
+        own_nchw: Tensor = self.conv(x_nchw, style_nd) + self.bias[:, None, None]
         return own_nchw if rgb_nchw is None else own_nchw + upsample(rgb_nchw)
 
 

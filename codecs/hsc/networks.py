@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from framevault.codecs.hsc.config import HscConfig
 from framevault.codecs.hsc.generator import Generator
 from framevault.codecs.hsc.inversion import InversionEncoder
+from framevault.codecs.hsc.style_convolutions import ConvolutionalStyleCodec
 from framevault.codecs.layers.gated import GatedBlock
 from framevault.codecs.layers.pointwise import PointwiseConv2d
 
@@ -25,8 +26,8 @@ LARGEST_GAIN_RATIO = 12.0
 class StyleCodec(nn.Module):
     """SCN: styles to K core symbols and back, two layers each way.
 
-    The paper shapes the styles into an image for strided convolutions; styles have no neighbours, and for few of them
-    dense layers are as small.
+    The paper shapes the styles into an image for strided convolutions (`ConvolutionalStyleCodec`); styles have no
+    neighbours, and for few of them dense layers are as small.
     """
 
     def __init__(self, config: HscConfig) -> None:
@@ -46,7 +47,7 @@ class StyleCodec(nn.Module):
     def synthesise(self, core_nk: Tensor) -> Tensor:
         """Return styles [N, L, D] of rounded core latents."""
         styles_nm: Tensor = self.synthesis(core_nk * (-self.log_gain).exp())
-        return styles_nm.unflatten(1, self.shape)
+        return styles_nm.reshape(-1, *self.shape)
 
 
 class FeatureCodec(nn.Module):
@@ -88,7 +89,11 @@ class FeatureCodec(nn.Module):
     def analyse(self, feature_nchw: Tensor, own_nchw: Tensor, quality_n: Tensor) -> Tensor:
         """Return the scaled latent y [N, M, s/2, s/2]; qualities count from 0."""
         y_nchw: Tensor = self.analysis(torch.cat([feature_nchw, own_nchw], dim=1))
-        return y_nchw * self.log_gain[quality_n].exp()[:, :, None, None]
+        return y_nchw * self.gain(quality_n)
+
+    def gain(self, quality_n: Tensor) -> Tensor:
+        """Return the gain of each latent channel, [N, M, 1, 1]; qualities count from 0."""
+        return self.log_gain[quality_n].exp()[:, :, None, None]
 
     def synthesise(self, y_nchw: Tensor, own_nchw: Tensor, quality_n: Tensor) -> Tensor:
         """Return the feature f^ [N, C, s, s] of a scaled, decoded latent; qualities count from 0."""
@@ -111,6 +116,7 @@ class HscNetworks(nn.Module):
         super().__init__()
         self.config = config
         self.inversion = InversionEncoder(config)
-        self.style_codec = StyleCodec(config)
+        is_dense = config.style_codec == "dense"
+        self.style_codec = StyleCodec(config) if is_dense else ConvolutionalStyleCodec(config)
         self.feature_codec = FeatureCodec(config)
         self.generator = Generator(config)

@@ -29,6 +29,24 @@ class TrainedModels:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Coded:
+    """Styles and feature through both codecs, with gradients."""
+
+    styles_nld: Tensor
+    """S^, the decoded styles, [N, L, D]."""
+    own_nchw: Tensor
+    """F(S^), the generator's own feature for them, [N, C, s, s]."""
+    colours_nchw: Tensor
+    """The generator's colours at the split, [N, 3, s, s]."""
+    feature_nchw: Tensor
+    """f^, the decoded feature, [N, C, s, s]."""
+    core_bits_n: Tensor
+    """Estimated bits of the core symbols, [N]; training only."""
+    latent_bits_n: Tensor
+    """Estimated bits of the slices that were used, [N]; training only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
     """A batch through the codec, with gradients."""
 
@@ -55,7 +73,31 @@ def restore_batch(models: TrainedModels, rgb_nchw: Tensor, *, quality_n: Tensor,
     """
     networks = models.networks
     styles_nld, feature_nchw = networks.inversion(rgb_nchw)
-    with _full_precision(rgb_nchw):
+    coded = code_batch(models, styles_nld, feature_nchw, quality_n=quality_n, num_slices_n=num_slices_n)
+    own_nchw = coded.own_nchw
+    return Restored(
+        rgb_nchw=networks.generator.tail(coded.feature_nchw, coded.colours_nchw, coded.styles_nld).float(),
+        core_bits_n=coded.core_bits_n,
+        latent_bits_n=coded.latent_bits_n,
+        styles_error=(coded.styles_nld - styles_nld).float().square().mean() / styles_nld.float().var().detach(),
+        feature_gap=(coded.feature_nchw - own_nchw).float().square().mean() / own_nchw.float().var().detach(),
+    )
+
+
+def code_batch(
+    models: TrainedModels, styles_nld: Tensor, feature_nchw: Tensor, *, quality_n: Tensor, num_slices_n: Tensor
+) -> Coded:
+    """Run styles and features through both codecs; the second one sees what the first one's decoder gives.
+
+    Args:
+        models: The codec under training.
+        styles_nld: S, [N, L, D].
+        feature_nchw: f, [N, C, s, s].
+        quality_n: Quality of each picture, 0..7.
+        num_slices_n: How many slices each picture is restored from; the others are at their means.
+    """
+    networks = models.networks
+    with _full_precision(styles_nld):
         core_nk = networks.style_codec.analyse(styles_nld.float())
         # Noise for the rate, rounding for the picture (Minnen and Singh, ICIP 2020, section 3).
         noisy_nk11 = (core_nk + torch.empty_like(core_nk).uniform_(-0.5, 0.5))[:, :, None, None]
@@ -64,15 +106,17 @@ def restore_batch(models: TrainedModels, rgb_nchw: Tensor, *, quality_n: Tensor,
         decoded_nld = networks.style_codec.synthesise(rounded_nk)
     own_nchw, colours_nchw = networks.generator.lower(decoded_nld)
     y_nchw = networks.feature_codec.analyse(feature_nchw, own_nchw, quality_n)
-    with _full_precision(rgb_nchw):
-        latent_nchw, latent_bits_n = _code(models, y_nchw.float(), rounded_nk, num_slices_n)
-    restored_nchw = networks.feature_codec.synthesise(latent_nchw, own_nchw, quality_n)
-    return Restored(
-        rgb_nchw=networks.generator.tail(restored_nchw, colours_nchw, decoded_nld).float(),
+    with _full_precision(styles_nld):
+        latent_nchw, latent_bits_n = _code(
+            models, y_nchw.float(), rounded_nk, quality_n=quality_n, num_slices_n=num_slices_n
+        )
+    return Coded(
+        styles_nld=decoded_nld,
+        own_nchw=own_nchw,
+        colours_nchw=colours_nchw,
+        feature_nchw=networks.feature_codec.synthesise(latent_nchw, own_nchw, quality_n),
         core_bits_n=core_bits_n,
         latent_bits_n=latent_bits_n,
-        styles_error=(decoded_nld - styles_nld).float().square().mean() / styles_nld.float().var().detach(),
-        feature_gap=(restored_nchw - own_nchw).float().square().mean() / own_nchw.float().var().detach(),
     )
 
 
@@ -81,9 +125,11 @@ def _full_precision(like: Tensor) -> torch.autocast:
     return torch.autocast(like.device.type, enabled=False)
 
 
-def _code(models: TrainedModels, y_nchw: Tensor, core_nk: Tensor, num_slices_n: Tensor) -> tuple[Tensor, Tensor]:
+def _code(
+    models: TrainedModels, y_nchw: Tensor, core_nk: Tensor, *, quality_n: Tensor, num_slices_n: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return the decoded latent, with gradients to y and the means, and each picture's bits, [N]."""
-    phi_nchw = models.entropy.prime(core_nk)
+    phi_nchw = models.entropy.prime(core_nk, quality_n)
     earlier: list[Tensor] = []
     decoded: list[Tensor] = []
     bits_n = y_nchw.new_zeros(len(y_nchw))

@@ -1,6 +1,7 @@
 """`framevault classify`: what whole frames show, from a vault's stored features."""
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from framevault.codecs.spec import CodecSpec
 from framevault.configs.run import ClassifyJob, SimilarJob
 from framevault.pipeline.executors.base import EventSink, Executor
 from framevault.pipeline.exits import ExitCode
@@ -17,11 +17,12 @@ from framevault.pipeline.jobs.looking import (
     LookCounts,
     PartsBook,
     Selection,
-    check_codecs,
+    find_codecs,
     look_through,
     report,
     select,
 )
+from framevault.pipeline.jobs.lost_frames import Look
 from framevault.pipeline.placement import place_worker
 from framevault.pipeline.progress import open_progress
 from framevault.pipeline.tables import print_table
@@ -37,7 +38,6 @@ from framevault.storage.store import Store
 from framevault.storage.vault import open_vault
 from framevault.workers.classifier import check_head, classifier_backbone, classifier_fingerprint, find_classifier
 from framevault.workers.classify import ClassifySettings, SegmentFacts
-from framevault.workers.features import backbone_of
 
 STAGES = ("read", "decode", "classify", "write")
 """What a stored segment goes through."""
@@ -102,24 +102,20 @@ def run_classify(job: ClassifyJob, *, on_event: EventSink) -> ClassifyResult:
     store = open_vault(job.vault, create=False)
     selection = select(store, job.where)
     kinds: tuple[FactKind, ...] = ("labels", "vectors") if job.vectors else ("labels",)
-    model = choose_model(job, selection)
+    model = choose_model(job)
     book, counts = look_for_facts(job, selection, model, kinds=kinds, name="classify", on_event=on_event)
     parts = [facts.parts["labels"] for facts in book.parts.values()]
     return ClassifyResult(labels=_sum_up(store, selection.frames, parts, top=job.top), counts=counts)
 
 
-def choose_model(job: ClassifyJob | SimilarJob, selection: Selection) -> ChosenModel:
-    """Find a classifier's weights, and check that it understands what the vault holds.
+def choose_model(job: ClassifyJob | SimilarJob) -> ChosenModel:
+    """Find a classifier's weights.
 
     Raises:
-        CheckpointError: There is no such classifier, its weights can't be had, or it was trained behind another head.
+        CheckpointError: There is no such classifier, or its weights can't be had.
     """
     path = find_classifier(job.classifier, weights=job.classifier_weights).absolute()
     fingerprint = classifier_fingerprint(job.classifier, path)
-    codecs = {manifest.codec for manifest in selection.manifests}
-    for codec in sorted(codecs):
-        if backbone_of(codec) == classifier_backbone(job.classifier):
-            check_head(job.classifier, path, CodecSpec(name=codec))
     return ChosenModel(name=job.classifier, path=path, model_fp=fingerprint[:16])
 
 
@@ -144,17 +140,19 @@ def look_for_facts(
 
     Raises:
         PreflightError: A video was encoded with weights that are not here, or holds another backbone's features.
+        CheckpointError: The classifier was trained behind another head than what the vault holds comes from.
         JobStoppedError: The store or the device failed for too long.
     """
     reader = f"classifier {model.name}"
     backbone = classifier_backbone(model.name)
-    for note in check_codecs(selection, weights=job.weights, backbone=backbone, reader=reader):
-        on_event(note)
-    book = _open_book(selection, model, kinds)
+    for spec in find_codecs(selection, weights=job.weights, backbone=backbone, reader=reader):
+        check_head(model.name, model.path, spec)
+    book = open_facts_book(selection, model, kinds)
     counts = look_through(
         job,
         selection,
         book,
+        look=Look(kind=kinds[-1], model_fp=model.model_fp, command=_command(job, kinds)),
         name=name,
         stages=STAGES,
         worker=lambda executor: _classify_settings(job, executor, model, kinds),
@@ -163,7 +161,16 @@ def look_for_facts(
     return book, counts
 
 
-def _open_book(selection: Selection, model: ChosenModel, kinds: tuple[FactKind, ...]) -> PartsBook[SegmentFacts]:
+def _command(job: ClassifyJob | SimilarJob, kinds: tuple[FactKind, ...]) -> str:
+    """Return what to type to look again."""
+    words = ["framevault", "classify", job.vault, "--classifier", job.classifier]
+    words += ["--vectors"] if "vectors" in kinds else []
+    words += [] if job.classifier_weights is None else ["--classifier-weights", job.classifier_weights]
+    return shlex.join([*words, *(word for path in job.weights for word in ("--weights", path))])
+
+
+def open_facts_book(selection: Selection, model: ChosenModel, kinds: tuple[FactKind, ...]) -> PartsBook[SegmentFacts]:
+    """Return which of the chosen segments have all of some kinds of a model's facts."""
     store = selection.store
 
     def commit(video_id: str, run_fp: str, found: Sequence[SegmentFacts]) -> None:

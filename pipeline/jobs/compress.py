@@ -55,6 +55,7 @@ def run_compress(job: CompressJob, *, on_event: EventSink) -> Totals:
     Raises:
         InputError: A source is not there.
         VaultError: The vault's address is no vault of this version.
+        CodecError: The codec has no such slices.
         PreflightError: The settings do not fit together or this machine.
         JobStoppedError: The store or the device failed for too long, or the same bug showed on several videos.
     """
@@ -143,6 +144,13 @@ def _book(outcome: Outcome[Segment, Receipt], ledger: Ledger, on_event: EventSin
     if outcome.receipt is not None:
         ledger.add_receipt(segment, outcome.receipt)
         on_event(_task_done(outcome.receipt))
+        if outcome.receipt.num_outside:
+            on_event(
+                Note(
+                    text=f"{segment.source.name}, segment {segment.number}: {outcome.receipt.num_outside} of "
+                    f"{outcome.receipt.num_frames} frames are outside the codec's domain"
+                )
+            )
     if outcome.failure is not None:
         ledger.add_failure(segment, outcome.failure)
         on_event(
@@ -174,6 +182,11 @@ def _describe(totals: Totals, vault: str) -> str:
         f"encoded now, {totals.segments_kept} were there; {describe_bytes(totals.stored_bytes)} in packs for "
         f"{describe_bytes(totals.source_bytes)} of sources"
     ]
+    if totals.frames_outside:
+        lines.append(
+            f"{totals.frames_outside} frames are outside the codec's domain, and what is restored of them is far from "
+            f"what they were: framevault query {vault} 'select video, video_frame from frames where is_outside'"
+        )
     if totals.has_failures:
         lines.append(
             f"{totals.sources_unreadable} sources can't be read and {totals.segments_failed} segments are "

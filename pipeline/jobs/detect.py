@@ -1,6 +1,7 @@
 """`framevault detect`: objects in a vault's stored features."""
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,17 +9,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from framevault.configs.run import DetectJob
+from framevault.pipeline.events import Note
 from framevault.pipeline.executors.base import EventSink, Executor
 from framevault.pipeline.exits import ExitCode
+from framevault.pipeline.jobs.detector_choice import DetectorChoice, choose_detector
 from framevault.pipeline.jobs.looking import (
     LookCounts,
     PartsBook,
     Selection,
-    check_codecs,
+    find_codecs,
     look_through,
     report,
     select,
+    stored_codecs,
 )
+from framevault.pipeline.jobs.lost_frames import Look
 from framevault.pipeline.placement import place_worker
 from framevault.pipeline.progress import open_progress
 from framevault.pipeline.tables import print_table
@@ -33,7 +38,8 @@ from framevault.storage.store import Store
 from framevault.storage.vault import open_vault
 from framevault.workers.detect import DetectSettings
 from framevault.workers.detectors.base import SCORE_FLOOR
-from framevault.workers.detectors.registry import detector_fingerprint, detector_row
+from framevault.workers.detectors.registry import detector_fingerprint, detector_head, detector_row
+from framevault.workers.weights import has_head
 
 STAGES = ("read", "decode", "detect", "write")
 """What a stored segment goes through."""
@@ -47,6 +53,8 @@ class DetectResult:
     """A row a label: `label`, `objects`, `frames` with at least one, `best_score`; most objects first."""
     counts: LookCounts
     """How it went."""
+    choice: DetectorChoice
+    """Which detector looked, and why."""
 
 
 def print_detect(job: DetectJob, *, as_json: bool) -> ExitCode:
@@ -57,13 +65,14 @@ def print_detect(job: DetectJob, *, as_json: bool) -> ExitCode:
     """
     with open_progress(as_json=as_json) as on_event:
         result = run_detect(job, on_event=on_event)
-    title = f"Objects with a score of {job.score} or more"
+    title = f"Objects with a score of {job.score} or more, found by detector {result.choice.detector}"
     return report(
         result.counts,
         name="labels",
         table=result.labels,
         as_json=as_json,
         show=lambda labels: print_table(labels, title=title),
+        facts={"detector": result.choice.detector, "detector_reason": result.choice.reason},
     )
 
 
@@ -82,40 +91,60 @@ def run_detect(job: DetectJob, *, on_event: EventSink) -> DetectResult:
     """
     store = open_vault(job.vault, create=False)
     selection = select(store, job.where)
-    row = detector_row(job.detector, has_masks=job.masks)
-    for note in check_codecs(selection, weights=job.weights, backbone=row.backbone, reader=f"detector {job.detector}"):
-        on_event(note)
-    detector_fp = _detector_fp(job)
-    book = _open_book(store, selection, job, detector_fp=detector_fp)
+    choice = choose_detector(job, stored_codecs(selection, weights=job.weights))
+    detector = choice.detector
+    row = detector_row(detector, has_masks=job.masks)
+    reader = f"detector {detector}"
+    for spec in find_codecs(selection, weights=job.weights, backbone=row.backbone, reader=reader):
+        if row.reads == "features" and not has_head(spec, detector_head(detector, weights=job.detector_weights)):
+            on_event(
+                Note(
+                    text=f"{spec.checkpoint_path}: its features are of another backbone than those that {reader} was "
+                    "trained on; expect it to find less"
+                )
+            )
+    detector_fp = _detector_fp(job, detector)
+    book = _open_book(store, selection, detector=detector, detector_fp=detector_fp, has_masks=job.masks)
     counts = look_through(
         job,
         selection,
         book,
+        look=Look(kind="detections", model_fp=detector_fp, command=_command(job, detector)),
         name="detect",
         stages=STAGES,
-        worker=lambda executor: _detect_settings(job, executor, detector_fp),
+        worker=lambda executor: _detect_settings(job, executor, detector=detector, detector_fp=detector_fp),
         on_event=on_event,
     )
-    return DetectResult(labels=_sum_up(store, selection.frames, book.parts, score=job.score), counts=counts)
+    labels = _sum_up(store, selection.frames, book.parts, score=job.score)
+    return DetectResult(labels=labels, counts=counts, choice=choice)
 
 
-def _detector_fp(job: DetectJob) -> str:
+def _command(job: DetectJob, detector: str) -> str:
+    """Return what to type to look again."""
+    words = ["framevault", "detect", job.vault, "--detector", detector, *(["--masks"] if job.masks else [])]
+    words += [] if job.detector_weights is None else ["--detector-weights", job.detector_weights]
+    return shlex.join([*words, *(word for path in job.weights for word in ("--weights", path))])
+
+
+def _detector_fp(job: DetectJob, detector: str) -> str:
     path = None if job.detector_weights is None else os.path.abspath(job.detector_weights)
-    return detector_fingerprint(job.detector, weights=path, has_masks=job.masks)[:16]
+    return detector_fingerprint(detector, weights=path, has_masks=job.masks)[:16]
 
 
-def _open_book(store: Store, selection: Selection, job: DetectJob, *, detector_fp: str) -> PartsBook[DetectionPart]:
+def _open_book(
+    store: Store, selection: Selection, *, detector: str, detector_fp: str, has_masks: bool
+) -> PartsBook[DetectionPart]:
     def commit(video_id: str, run_fp: str, parts: Sequence[DetectionPart]) -> None:
         commit_detections(
             store,
             DetectionManifest(
                 detector_fp=detector_fp,
-                detector=job.detector,
+                detector=detector,
                 video_id=video_id,
                 run_fp=run_fp,
                 score_floor=SCORE_FLOOR,
                 parts=tuple(parts),
-                has_masks=job.masks,
+                has_masks=has_masks,
             ),
         )
 
@@ -124,11 +153,11 @@ def _open_book(store: Store, selection: Selection, job: DetectJob, *, detector_f
     return PartsBook(selection, known=((part.segment_id, part) for part in known), commit=commit)
 
 
-def _detect_settings(job: DetectJob, executor: Executor, detector_fp: str) -> DetectSettings:
+def _detect_settings(job: DetectJob, executor: Executor, *, detector: str, detector_fp: str) -> DetectSettings:
     placement = place_worker(job, executor)
     return DetectSettings(
         vault_url=job.vault,
-        detector=job.detector,
+        detector=detector,
         detector_fp=detector_fp,
         device=placement.device,
         batch_size=job.batch_size,

@@ -17,11 +17,11 @@ from framevault.storage.index import (
     MissingSegment,
     SegmentRecord,
     VideoManifest,
-    add_name,
     commit_video,
     find_manifest,
     recover_segment,
 )
+from framevault.storage.names import add_name
 from framevault.storage.quarantine import Failure, FailureCategory, load_failures, write_failure
 from framevault.storage.store import Store
 from framevault.workers.tasks import Receipt, Segment
@@ -45,6 +45,8 @@ class Totals:
     """Segments in quarantine, of this run or an earlier one."""
     frames_done: int = 0
     """Frames encoded in this run."""
+    frames_outside: int = 0
+    """Those of them that are outside the codec's domain."""
     stored_bytes: int = 0
     """Bytes of the packs of all the job's videos, in the vault."""
     source_bytes: int = 0
@@ -135,6 +137,7 @@ class Ledger:
         video.records[segment.segment_id] = receipt.record
         self.totals.segments_done += 1
         self.totals.frames_done += receipt.num_frames
+        self.totals.frames_outside += receipt.num_outside
         self._commit_if_settled(video)
 
     def add_failure(self, segment: Segment, failure: TaskFailure) -> None:
@@ -191,6 +194,7 @@ class Ledger:
         words = ["framevault", "compress", source_url, self._store.url, "--codec", self._codec.name]
         words += ["--quality", str(self._codec.quality), *([] if fps is None else ["--fps", str(fps)])]
         words += [] if self._codec.weights is None else ["--weights", self._codec.weights]
+        words += [] if self._codec.slices is None else ["--slices", str(self._codec.slices)]
         words += ["--segment-frames", str(self.plan_settings.segment_frames)]
         return shlex.join([*words, "--retry-failed"])
 
@@ -238,6 +242,7 @@ class Ledger:
                 codec=self._codec.name,
                 bitstream_version=self._codec.bitstream_version,
                 quality=self._codec.quality,
+                slices=self._codec.slices,
                 codec_fingerprint=self.plan_settings.codec_fingerprint,
                 sampling=video.plan.segments[0].sampling,
                 segments=_in_order(order, video.records),

@@ -9,7 +9,7 @@ import json
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -17,19 +17,33 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from framevault.codecs.errors import CodecError
+from framevault.codecs.spec import CodecSpec
 from framevault.configs.run import ExecutionSettings
 from framevault.pipeline.events import JobDone, JobStarted, Note, StageReport, TaskDone, TaskFailed
 from framevault.pipeline.executors.base import EventSink, Executor, Outcome
 from framevault.pipeline.exits import ExitCode, PreflightError
+from framevault.pipeline.jobs.lost_frames import Look, LostFrames
 from framevault.pipeline.placement import open_executor
 from framevault.storage.index import SegmentRecord, VideoManifest, load_manifests
+from framevault.storage.quarantine import write_failure
 from framevault.storage.query import select_frames
 from framevault.storage.store import Store
-from framevault.workers.features import StoredSegment, backbone_of
-from framevault.workers.weights import find_spec, has_shipped_head
+from framevault.workers.features import StoredSegment
+from framevault.workers.salvage import FrameFault
+from framevault.workers.weights import backbone_of, find_spec
 
-PartT = TypeVar("PartT")
-PartT_co = TypeVar("PartT_co", covariant=True)
+
+class LookPart(Protocol):
+    """What was stored about a segment."""
+
+    @property
+    def num_lost(self) -> int:
+        """Frames of it that could not be decoded, and that nothing is known of."""
+        ...
+
+
+PartT = TypeVar("PartT", bound=LookPart)
+PartT_co = TypeVar("PartT_co", bound=LookPart, covariant=True)
 
 
 class LookReceipt(Protocol[PartT_co]):
@@ -43,6 +57,11 @@ class LookReceipt(Protocol[PartT_co]):
     @property
     def num_frames(self) -> int:
         """Frames looked through."""
+        ...
+
+    @property
+    def faults(self) -> tuple[FrameFault, ...]:
+        """Frames that could not be decoded."""
         ...
 
     @property
@@ -77,6 +96,8 @@ class LookCounts:
     """Those of them that were looked through before."""
     num_failed: int
     """Those of them that could not be read."""
+    num_lost_frames: int
+    """Frames of the others that could not be decoded."""
 
 
 def select(store: Store, where: str | None) -> Selection:
@@ -90,8 +111,37 @@ def select(store: Store, where: str | None) -> Selection:
     return Selection(store=store, frames=frames, segment_ids=segment_ids, manifests=tuple(load_manifests(store)))
 
 
-def check_codecs(selection: Selection, *, weights: Sequence[str], backbone: str, reader: str) -> list[Note]:
-    """Refuse chosen segments whose features can't be decoded here, or not be read, before anything is loaded.
+def stored_codecs(selection: Selection, *, weights: Sequence[str]) -> list[tuple[str, CodecSpec]]:
+    """Return the name of each chosen video, and what encoded it.
+
+    Args:
+        selection: What was chosen.
+        weights: Paths of codec checkpoints besides the shipped one.
+
+    Raises:
+        PreflightError: A video was encoded with weights that are not here.
+    """
+    found: list[tuple[str, CodecSpec]] = []
+    for manifest in selection.manifests:
+        if not any(record.segment_id in selection.segment_ids for record in manifest.segments):
+            continue
+        try:
+            spec = find_spec(
+                manifest.codec,
+                manifest.codec_fingerprint,
+                quality=manifest.quality,
+                bitstream_version=manifest.bitstream_version,
+                slices=manifest.slices,
+                weights=weights,
+            )
+        except CodecError as error:
+            raise PreflightError(f"video {manifest.name}: {error}") from error
+        found.append((manifest.name, spec))
+    return found
+
+
+def find_codecs(selection: Selection, *, weights: Sequence[str], backbone: str, reader: str) -> list[CodecSpec]:
+    """Return what made the chosen segments' features; refuse those that can't be decoded here, or not be read.
 
     Args:
         selection: What was chosen.
@@ -100,40 +150,26 @@ def check_codecs(selection: Selection, *, weights: Sequence[str], backbone: str,
         reader: What reads them, for messages.
 
     Returns:
-        What to say about weights whose features the reader was not trained on.
+        A spec a checkpoint; none for pixels.
 
     Raises:
         PreflightError: A video was encoded with weights that are not here, or holds another backbone's features.
     """
-    strange: set[str] = set()
-    for manifest in selection.manifests:
-        if not any(record.segment_id in selection.segment_ids for record in manifest.segments):
+    found: dict[str | None, CodecSpec] = {}
+    for name, spec in stored_codecs(selection, weights=weights):
+        try:
+            stored = backbone_of(spec)
+        except CodecError as error:
+            raise PreflightError(f"video {name}: {error}") from error
+        if stored is None:
             continue
-        stored = backbone_of(manifest.codec)
-        if stored is not None and stored != backbone:
+        if stored != backbone:
             raise PreflightError(
-                f"video {manifest.name} holds features of {stored}, {reader} reads those of {backbone}: "
+                f"video {name} holds features of {stored}, {reader} reads those of {backbone}: "
                 f"choose what reads {stored}, or compress with --codec raw"
             )
-        try:
-            spec = find_spec(
-                manifest.codec,
-                manifest.codec_fingerprint,
-                quality=manifest.quality,
-                bitstream_version=manifest.bitstream_version,
-                weights=weights,
-            )
-            if spec.weights is not None and not has_shipped_head(spec):
-                strange.add(spec.weights)
-        except CodecError as error:
-            raise PreflightError(f"video {manifest.name}: {error}") from error
-    return [
-        Note(
-            text=f"{path}: its features are of another backbone than those that {reader} was trained on; "
-            "expect it to find less"
-        )
-        for path in sorted(strange)
-    ]
+        found[spec.weights] = spec
+    return list(found.values())
 
 
 class PartsBook(Generic[PartT]):
@@ -154,8 +190,8 @@ class PartsBook(Generic[PartT]):
             commit: Makes new parts of a video visible; is given its video_id, run_fp and them.
         """
         self._commit = commit
-        self._records: dict[str, tuple[SegmentRecord, str]] = {
-            record.segment_id: (record, manifest.run_fp)
+        self._records: dict[str, tuple[SegmentRecord, VideoManifest]] = {
+            record.segment_id: (record, manifest)
             for manifest in selection.manifests
             for record in manifest.segments
             if record.segment_id in selection.segment_ids
@@ -167,18 +203,27 @@ class PartsBook(Generic[PartT]):
         self._open: dict[tuple[str, str], set[str]] = defaultdict(set)
         self._fresh: dict[tuple[str, str], list[PartT]] = defaultdict(list)
 
+    @property
+    def num_whole(self) -> int:
+        """Chosen segments of which all frames were looked at."""
+        return sum(not part.num_lost for part in self.parts.values())
+
+    def find(self, segment_id: str) -> tuple[SegmentRecord, VideoManifest]:
+        """Return a chosen segment, and its video."""
+        return self._records[segment_id]
+
     def pending(self) -> list[StoredSegment]:
-        """Return what is still to be looked through."""
+        """Return what is still to be looked through: segments that lack frames too, since they may be repaired now."""
         tasks = [
             StoredSegment(
                 segment_id=segment_id,
                 video_id=record.video_id,
-                run_fp=run_fp,
+                run_fp=manifest.run_fp,
                 pack=record.pack,
                 num_frames=record.num_frames,
             )
-            for segment_id, (record, run_fp) in self._records.items()
-            if segment_id not in self.parts
+            for segment_id, (record, manifest) in self._records.items()
+            if segment_id not in self.parts or self.parts[segment_id].num_lost
         ]
         for task in tasks:
             self._open[task.video_id, task.run_fp].add(task.segment_id)
@@ -191,8 +236,13 @@ class PartsBook(Generic[PartT]):
         if part is not None:
             self.parts[task.segment_id] = part
             self._fresh[group].append(part)
-        if not self._open[group] and self._fresh[group]:
-            self._commit(*group, self._fresh[group])
+        if self._open[group]:
+            return
+        fresh = self._fresh[group]
+        # Readers that know of no partial parts must still find the whole ones.
+        for parts in ([each for each in fresh if not each.num_lost], [each for each in fresh if each.num_lost]):
+            if parts:
+                self._commit(*group, parts)
 
 
 def look_through(
@@ -200,6 +250,7 @@ def look_through(
     selection: Selection,
     book: PartsBook[PartT],
     *,
+    look: Look,
     name: str,
     stages: Sequence[str],
     worker: Callable[[Executor], Callable[[], Callable[[StoredSegment], LookReceipt[PartT]]]],
@@ -211,6 +262,7 @@ def look_through(
         job: Who works, and where.
         selection: What was chosen.
         book: Is brought up to date.
+        look: Who looks; for what is said about frames that can't be looked at.
         name: The job's, for events.
         stages: Names of what a receipt's seconds are about.
         worker: Gives the picklable settings that make a worker, once the executor is entered.
@@ -221,7 +273,7 @@ def look_through(
     """
     started = time.monotonic()
     tasks = book.pending()
-    num_cached, num_failed = len(book.parts), 0
+    num_cached, num_failed, num_lost_frames = book.num_whole, 0, 0
     num_frames = sum(task.num_frames for task in tasks)
     on_event(
         JobStarted(
@@ -232,7 +284,9 @@ def look_through(
         with open_executor(job, selection.store) as executor:
             for outcome in executor.run(tasks, worker(executor), on_event=on_event):
                 num_failed += outcome.receipt is None
+                num_lost_frames += 0 if outcome.receipt is None else outcome.receipt.part.num_lost
                 _tell(outcome, stages, on_event)
+                _quarantine(outcome, selection.store, book, look=look, on_event=on_event)
                 book.add(outcome.task, None if outcome.receipt is None else outcome.receipt.part)
     on_event(
         JobDone(
@@ -247,11 +301,18 @@ def look_through(
         num_segments=len(selection.segment_ids),
         num_cached=num_cached,
         num_failed=num_failed,
+        num_lost_frames=num_lost_frames,
     )
 
 
 def report(
-    counts: LookCounts, *, name: str, table: pa.Table, as_json: bool, show: Callable[[pa.Table], None]
+    counts: LookCounts,
+    *,
+    name: str,
+    table: pa.Table,
+    as_json: bool,
+    show: Callable[[pa.Table], None],
+    facts: Mapping[str, str] | None = None,
 ) -> ExitCode:
     """Print what came of a job.
 
@@ -261,26 +322,48 @@ def report(
         table: What was found.
         as_json: Whether to print one event instead of tables.
         show: Prints the table otherwise.
+        facts: What else the event says.
 
     Returns:
-        `QUARANTINED` if a chosen segment could not be looked through.
+        `QUARANTINED` if a chosen segment, or a frame of one, could not be looked at.
     """
     if as_json:
-        members = {**dataclasses.asdict(counts), name: table.to_pylist()}
+        members = {**dataclasses.asdict(counts), **(facts or {}), name: table.to_pylist()}
         sys.stdout.write(json.dumps({"event": "summary", **members}) + "\n")
     else:
         show(table)
         sys.stdout.write(_sentence(counts))
-    return ExitCode.QUARANTINED if counts.num_failed else ExitCode.DONE
+    return ExitCode.QUARANTINED if counts.num_failed or counts.num_lost_frames else ExitCode.DONE
 
 
 def _sentence(counts: LookCounts) -> str:
     """Say in a line how a job went."""
     failed = f"; {counts.num_failed} could not be read" if counts.num_failed else ""
+    if counts.num_lost_frames:
+        failed += f"; {counts.num_lost_frames} frames could not be decoded (framevault query VAULT 'from failures')"
     return (
         f"{counts.num_frames} frames of {counts.num_segments} segments, {counts.num_cached} of which were looked "
         f"through before{failed}\n"
     )
+
+
+def _quarantine(
+    outcome: Outcome[StoredSegment, LookReceipt[PartT]],
+    store: Store,
+    book: PartsBook[PartT],
+    *,
+    look: Look,
+    on_event: EventSink,
+) -> None:
+    """Note for later what could not be looked at."""
+    record, manifest = book.find(outcome.task.segment_id)
+    lost = LostFrames(look=look, video=manifest, segment=record)
+    if outcome.failure is not None:
+        write_failure(store, lost.of_segment(outcome.failure))
+    if outcome.receipt is not None and outcome.receipt.faults:
+        failure = lost.of_frames(outcome.receipt.faults)
+        write_failure(store, failure)
+        on_event(Note(text=f"{manifest.name}: {failure.reason}"))
 
 
 def _tell(outcome: Outcome[StoredSegment, LookReceipt[PartT]], stages: Sequence[str], on_event: EventSink) -> None:

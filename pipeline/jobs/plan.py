@@ -74,7 +74,7 @@ def _stored_segments(vault: str, plan: SourcePlan, settings: PlanSettings) -> fr
 
 def _describe(plan: SourcePlan, stored: frozenset[str], codec: CodecSpec) -> PlannedSource:
     pending = plan.pending(stored)
-    pixels = sum(segment.num_frames * segment.width * segment.height for segment in pending)
+    pixels = sum(segment.num_frames * (codec.row.frame_pixels or segment.width * segment.height) for segment in pending)
     others = len(plan.locations) - 1
     return PlannedSource(
         source=plan.info.name + (f" (and {others} more of the same bytes)" if others else ""),
@@ -83,9 +83,19 @@ def _describe(plan: SourcePlan, stored: frozenset[str], codec: CodecSpec) -> Pla
         segments_stored=len(plan.segments) - len(pending),
         frames=sum(segment.num_frames for segment in pending),
         source_bytes=plan.info.size_bytes,
-        expected_bytes=round(pixels * codec.row.typical_bpp[codec.bitstream_version][codec.quality - 1] / 8),
+        expected_bytes=round(pixels * _typical_bpp(codec) / 8),
         expected_s=pixels / codec.row.typical_pixels_per_s,
     )
+
+
+def _typical_bpp(codec: CodecSpec) -> float:
+    """Return the codec's typical rate; of streams of unusual slices, that of whole ones, which is more."""
+    usual = [slices[codec.quality - 1] for slices in codec.row.usual_slices.values()]
+    if codec.slices in usual and codec.bitstream_version in codec.row.typical_bpp:
+        return codec.row.typical_bpp[codec.bitstream_version][codec.quality - 1]
+    whole_of = {few: whole for whole, few in codec.row.thinned_versions.items()}
+    version = codec.bitstream_version if codec.slices is None else whole_of[codec.bitstream_version]
+    return codec.row.typical_bpp[version][codec.quality - 1]
 
 
 def _print_json(rows: list[PlannedSource], failures: list[ProbeFailure]) -> None:

@@ -2,18 +2,43 @@
 
 import os
 
-from framevault.codecs.spec import CODECS, USUAL_VERSION, CodecSpec, codec_fingerprint
+from framevault.codecs.checkpoint_header import count_slices
+from framevault.codecs.errors import CodecError
+from framevault.codecs.spec import CODECS, USUAL_VERSION, CodecSpec, codec_fingerprint, thinned
 from framevault.configs.run import CompressJob
 from framevault.pipeline.planning import PlanSettings, Sampling
 from framevault.workers.limits import DecodeLimits
 
 
 def codec_spec(job: CompressJob, *, device: str = "cpu") -> CodecSpec:
-    """Return what encodes, on a device."""
+    """Return what encodes, on a device.
+
+    Raises:
+        CodecError: The codec has no so many slices, or its checkpoint can't be read.
+    """
     # Absolute: workers may run in another folder.
     weights = None if job.weights is None else os.path.abspath(job.weights)
     version = CODECS[job.codec].bitstream_versions[0] if job.intra else USUAL_VERSION
-    return CodecSpec(name=job.codec, quality=job.quality, weights=weights, device=device, bitstream_version=version)
+    whole = CodecSpec(name=job.codec, quality=job.quality, weights=weights, device=device, bitstream_version=version)
+    if job.slices is None:
+        return with_usual_slices(whole)
+    if not whole.row.thinned_versions:
+        return thinned(whole, slices=job.slices)
+    if job.slices > (num_slices := count_slices(whole)):
+        raise CodecError(f"slices must be 0 to {num_slices}, as many as the codec has, got {job.slices}")
+    return whole if job.slices == num_slices else thinned(whole, slices=job.slices)
+
+
+def with_usual_slices(whole: CodecSpec) -> CodecSpec:
+    """Return a codec with as many slices as are of use at its quality, which is what `compress` takes.
+
+    Raises:
+        CodecError: The checkpoint can't be read.
+    """
+    usual = whole.row.usual_slices.get(whole.bitstream_version)
+    if usual is None or (slices := usual[whole.quality - 1]) >= count_slices(whole):
+        return whole
+    return thinned(whole, slices=slices)
 
 
 def plan_settings(job: CompressJob) -> PlanSettings:

@@ -6,13 +6,14 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from framevault.configs.run import SimilarJob
 from framevault.pipeline.executors.base import EventSink
-from framevault.pipeline.exits import ExitCode, PreflightError
+from framevault.pipeline.exits import ExitCode
 from framevault.pipeline.jobs.classify import ChosenModel, choose_model, look_for_facts
 from framevault.pipeline.jobs.looking import LookCounts, report, select
+from framevault.pipeline.jobs.query_picture import read_picture
+from framevault.pipeline.jobs.similar_faces import find_faces
 from framevault.pipeline.progress import open_progress
 from framevault.pipeline.tables import print_table
 from framevault.storage.similarity import find_similar
@@ -41,13 +42,13 @@ def print_similar(job: SimilarJob, *, as_json: bool) -> ExitCode:
 
     def show(matches: pa.Table) -> None:
         shown = matches.select(["video", "time_s", "distance", "video_frame"])
-        print_table(shown, title=f"Frames most like {job.image}")
+        print_table(shown, title=f"{'Faces' if job.face else 'Frames'} most like {job.image}")
 
     return report(result.counts, name="matches", table=result.matches, as_json=as_json, show=show)
 
 
 def run_similar(job: SimilarJob, *, on_event: EventSink) -> SimilarResult:
-    """Find the chosen frames that are most like a picture; segments without vectors are looked through first.
+    """Find the chosen frames or faces that are most like a picture; segments without vectors are looked through first.
 
     Raises:
         VaultError: There is no vault of this version.
@@ -56,10 +57,13 @@ def run_similar(job: SimilarJob, *, on_event: EventSink) -> SimilarResult:
         PreflightError: The picture can't be read, or the vault was written with weights that are not here.
         JobStoppedError: The store or the device failed for too long.
     """
-    frame_1hwc = _read_picture(job.image)
+    if job.face:
+        matches, counts = find_faces(job, on_event=on_event)
+        return SimilarResult(matches=matches, counts=counts)
+    frame_1hwc = read_picture(job.image)
     store = open_vault(job.vault, create=False)
     selection = select(store, job.where)
-    model = choose_model(job, selection)
+    model = choose_model(job)
     _, counts = look_for_facts(job, selection, model, kinds=("labels", "vectors"), name="similar", on_event=on_event)
     matches = find_similar(
         store,
@@ -79,11 +83,3 @@ def _vector_of(frame_1hwc: NDArray[np.uint8], model: ChosenModel) -> NDArray[np.
     facts = classifier(classifier.head_features(frames_nchw))
     vector_p: NDArray[np.float32] = facts.vectors_np[0].astype(np.float32)
     return vector_p
-
-
-def _read_picture(path: str) -> NDArray[np.uint8]:
-    try:
-        with Image.open(path) as picture:
-            return np.array(picture.convert("RGB"))[None]
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise PreflightError(f"picture {path} can't be read: {error}") from error

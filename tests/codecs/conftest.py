@@ -1,12 +1,14 @@
-"""The toy codec, made once a run."""
+"""The toy codecs, made once a run."""
 
 from pathlib import Path
 
 import pytest
 
 from framevault.codecs.dicm.codec import DicmCodec, load_dicm
+from framevault.codecs.hsc.codec import HscCodec, load_hsc
 from framevault.codecs.spec import CodecSpec
 from tests.codecs.dicm.toy import save_toy
+from tests.codecs.hsc.toy import save_toy as save_toy_hsc
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +21,15 @@ def toy_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def toy(toy_path: Path) -> DicmCodec:
     """The toy, on the CPU."""
     return load_dicm(CodecSpec(name="dicm", weights=str(toy_path), bitstream_version=1))
+
+
+@pytest.fixture(scope="session")
+def toy_hsc_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of hsc's toy; don't change it."""
+    return save_toy_hsc(tmp_path_factory.mktemp("hsc") / "toy.safetensors")
+
+
+@pytest.fixture(scope="session")
+def toy_hsc(toy_hsc_path: Path) -> HscCodec:
+    """Hsc's toy, on the CPU."""
+    return load_hsc(CodecSpec(name="hsc", weights=str(toy_hsc_path)))

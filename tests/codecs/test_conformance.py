@@ -23,10 +23,12 @@ from framevault.codecs.dicm.codec import DicmCodec, load_dicm
 from framevault.codecs.dicm.networks import LATENT_STRIDE, DicmNetworks
 from framevault.codecs.dicm.symbols import LatentGrid
 from framevault.codecs.dicm.video import SegmentState, SkipRule, is_intra
+from framevault.codecs.hsc.codec import HscCodec
 from framevault.codecs.raw.codec import RawCodec
 from framevault.codecs.spec import CodecSpec
 from framevault.codecs.testing import ExactnessTests, smooth_frames, torch_threads
 from tests.codecs.dicm.toy import random_latents
+from tests.codecs.hsc.toy import random_latents as random_hsc_latents
 
 
 def latent_grid(height: int, width: int) -> LatentGrid:
@@ -183,6 +185,28 @@ class TestShippedDicmIsExact(DicmExactness):
             self.decode_exactly(compiled, expected, height=70, width=90),
             self.decode_exactly(codec, expected, height=70, width=90),
         )
+
+
+class TestToyHscIsExact(ExactnessTests):
+    """Of hsc, what is between symbols and streams; its pictures are square, whatever size the frames had."""
+
+    @pytest.fixture
+    def codec(self, toy_hsc: HscCodec) -> Codec:
+        return toy_hsc
+
+    def make_inputs(self, codec: Codec, num_frames: int, *, height: int, width: int) -> tuple[Tensor, ...]:
+        assert isinstance(codec, HscCodec)
+        core_nk, y_nmgg = random_hsc_latents(codec.networks.config, num_frames, seed=height + width)
+        return core_nk[:, :, None, None], y_nmgg
+
+    def encode_exactly(self, codec: Codec, inputs: tuple[Tensor, ...]) -> list[bytes]:
+        assert isinstance(codec, HscCodec)
+        return codec.bitstream.encode(inputs[0][:, :, 0, 0], inputs[1])
+
+    def decode_exactly(self, codec: Codec, streams: Sequence[bytes], *, height: int, width: int) -> Tensor:
+        assert isinstance(codec, HscCodec)
+        decoded = codec.bitstream.decode(streams, device="cpu")
+        return torch.cat([decoded.core_nk, decoded.latent16_nmgg.flatten(1)], dim=1)
 
 
 @pytest.mark.parametrize("which", ["toy", "shipped"])

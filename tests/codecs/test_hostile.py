@@ -13,6 +13,7 @@ import torch
 
 from framevault.codecs.dicm.codec import DicmCodec
 from framevault.codecs.errors import BitstreamError
+from framevault.codecs.hsc.codec import HscCodec
 from framevault.codecs.registry import load_codec
 from framevault.codecs.spec import CodecSpec
 from tests.codecs.hostile import ABSURD_SIZES, DAMAGES, SIZES, Target, decode_case, make_case, make_target
@@ -22,16 +23,19 @@ LONGEST_S = 20.0
 
 
 @pytest.fixture(scope="module")
-def targets(toy: DicmCodec) -> dict[str, Target]:
+def targets(toy: DicmCodec, toy_hsc: HscCodec) -> dict[str, Target]:
     return {
         "raw": make_target(load_codec(CodecSpec(name="raw"))),
         "dicm": make_target(load_codec(CodecSpec(name="dicm", bitstream_version=1))),
         "video": make_target(load_codec(CodecSpec(name="dicm", bitstream_version=2))),
         "toy": make_target(toy),
+        "hsc": make_target(toy_hsc),
     }
 
 
-@pytest.mark.parametrize(("name", "num_cases"), [("raw", 1500), ("toy", 1500), ("dicm", 400), ("video", 400)])
+@pytest.mark.parametrize(
+    ("name", "num_cases"), [("raw", 1500), ("toy", 1500), ("dicm", 400), ("video", 400), ("hsc", 800)]
+)
 def test_damaged_streams_end_in_an_error_that_names_them_or_in_a_frame(
     targets: dict[str, Target], name: str, num_cases: int
 ) -> None:

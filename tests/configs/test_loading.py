@@ -76,7 +76,7 @@ def test_a_wrong_value_names_file_key_expectation_and_value(tmp_path: Path) -> N
 def test_a_wrong_option_names_the_command_line(tmp_path: Path) -> None:
     path = write(tmp_path / "job.yaml", "quality: 3\n")
 
-    assert error_of(path, codec="h264") == "command line: codec: should be one of dicm, raw, got 'h264'"
+    assert error_of(path, codec="h264") == "command line: codec: should be one of dicm, hsc, raw, got 'h264'"
 
 
 def test_all_errors_are_told_at_once(tmp_path: Path) -> None:

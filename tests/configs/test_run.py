@@ -26,7 +26,7 @@ def test_a_compress_job_needs_only_inputs_and_a_vault() -> None:
 def test_a_detect_job_needs_only_a_vault() -> None:
     job = DetectJob.model_validate({"vault": "v"})
 
-    assert (job.where, job.score, job.detector) == (None, 0.3, "mobilenet_v2")
+    assert (job.where, job.score, job.detector) == (None, 0.3, None)
 
 
 def test_a_job_does_not_change() -> None:

@@ -13,10 +13,10 @@ from framevault.storage.index import (
     MissingSegment,
     SegmentRecord,
     VideoManifest,
-    add_name,
     commit_video,
     write_segment,
 )
+from framevault.storage.names import add_name
 from framevault.storage.packs import PackHeader, PackWriter
 from framevault.storage.quarantine import Failure, write_failure
 from framevault.storage.schema import detections_table

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from framevault.codecs.dicm.codec import load_dicm
 from framevault.codecs.dicm.symbols import LatentGrid
 from framevault.codecs.dicm.video import SegmentState
+from framevault.codecs.hsc.codec import load_hsc
 from framevault.codecs.registry import load_codec
 from framevault.codecs.spec import CodecSpec, codec_fingerprint
 from framevault.storage.frame_facts import load_fact_manifests, read_facts
@@ -24,10 +26,12 @@ from framevault.storage.rle import decode_mask
 from framevault.storage.store import Store
 from framevault.storage.vault import open_vault
 from framevault.storage.verify import verify_vault
-from tests.golden.make_golden import DICM_WEIGHTS, MAKERS
+from tests.golden.content import DICM_WEIGHTS, HSC_WEIGHTS
+from tests.golden.make_golden import MAKERS
 from tests.storage.independent import vault as independent
 from tests.storage.independent.checkpoints import parse_checkpoint
 from tests.storage.independent.dicm import DicmReader
+from tests.storage.independent.hsc import HscReader
 from tests.storage.independent.masks import draw_runs, parse_runs
 from tests.storage.independent.raw import decode_raw
 
@@ -37,12 +41,14 @@ GOLDEN = {
     "v1-dicm": "13caf2bfd8e34d128aedf2cf092cacee871260863ec1e77d6820561ee786a62d",
     "v1-dicm-video": "731cfc07e83cfd39491b4dd262ed35317974cf3e8ac28692f63970764e3bd738",
     "v1-edges": "58521f63e2bf32baca39506829d1e5d9b57109cc9946d249ce3057b4ed93f635",
+    "v1-hsc": "648d0e11a26b1cfdd5b9c05befc5809fac767b209a8ae79015700b1081b7b7c9",
     "v1-facts": "929cb4cf68c422efa7786561977c9c42cfa732a571c5bb4f8abd9de7e9e3a65a",
+    "v1-thinned": "4cc43b2c10328e46f7f9d895f6ec940bdde7c3f4af8c847ad1ba2a096f527fb1",
     "v1-raw": "b33c02626c9c85023acc34057e69af8e3140c4115e042bf4227d9ae7a6d59894",
 }
 """SHA-256 of the JSON beside each golden vault, which has those of all its files. An entry never changes."""
 
-MOST_BYTES = 300_000
+MOST_BYTES = 450_000
 """Of all golden files together."""
 
 Expected = dict[str, Any]
@@ -248,6 +254,65 @@ def test_the_independent_reader_decodes_dicm_latents_to_the_bit() -> None:
         assert [digest(latent.astype("<i4").tobytes()) for latent in latents] == [
             frame["decoded_sha256"] for frame in video["segments"][segment["segment_id"]]
         ]
+
+
+def test_the_product_decodes_hsc_symbols_to_the_bit() -> None:
+    store, videos = open_golden("v1-hsc"), expected_of("v1-hsc")["videos"]
+    manifests = {manifest.run_fp: manifest for manifest in load_manifests(store)}
+
+    assert {manifests[video["run_fp"]].slices for video in videos} == {None, 2, 0}
+    for video in videos:
+        manifest = manifests[video["run_fp"]]
+        spec = CodecSpec(name="hsc", weights=str(HSC_WEIGHTS), quality=manifest.quality, slices=manifest.slices)
+        codec = load_hsc(spec)
+        for segment_id, frames in video["segments"].items():
+            pack = stored_pack(store, manifest, segment_id)
+            streams = [pack.payload(number) for number in range(len(frames))]
+            size = {"height": pack.header.coded_height, "width": pack.header.coded_width}
+            decoded = codec.bitstream.decode(streams, device="cpu")
+            values_nm = torch.cat([decoded.core_nk, decoded.latent16_nmgg.flatten(1)], dim=1).int().numpy()
+
+            assert codec_fingerprint(spec) == pack.header.codec_fingerprint
+            assert [digest(values.astype("<i4").tobytes()) for values in values_nm] == [
+                frame["decoded_sha256"] for frame in frames
+            ]
+            assert codec.decoder(**size).decode(streams).shape == (len(frames), 3, *size.values())
+
+
+def test_the_independent_reader_decodes_hsc_symbols_to_the_bit() -> None:
+    vault, videos = independent.open_vault(FOLDER / "v1-hsc"), expected_of("v1-hsc")["videos"]
+    reader = HscReader(parse_checkpoint(HSC_WEIGHTS.read_bytes()))
+
+    for video in videos:
+        manifest = vault.videos[video["video_id"], video["run_fp"]]
+        for segment in manifest["segments"]:
+            pack = vault.pack(manifest, segment)
+            decoded = [
+                reader.decode(
+                    pack.stream(number),
+                    quality=pack.header["quality"],
+                    slices=pack.header["settings"].get("slices"),
+                )
+                for number in range(len(pack.frames))
+            ]
+            values = [np.concatenate([core_k, latent_mgg.reshape(-1)]).astype("<i4") for core_k, latent_mgg in decoded]
+
+            assert [digest(each.tobytes()) for each in values] == [
+                frame["decoded_sha256"] for frame in video["segments"][segment["segment_id"]]
+            ]
+
+
+def test_both_read_which_frames_are_outside_the_domain() -> None:
+    expected = expected_of("v1-hsc")["outside"]
+    text = "SELECT segment_id, frame_number FROM frames WHERE is_outside ORDER BY frame_number"
+    vault = independent.open_vault(FOLDER / "v1-hsc")
+    packs = [vault.pack(manifest, segment) for manifest in vault.videos.values() for segment in manifest["segments"]]
+
+    rows = connect(open_golden("v1-hsc")).sql(text).to_pylist()
+
+    ((segment_id, numbers),) = expected.items()
+    assert [(row["segment_id"], row["frame_number"]) for row in rows] == [(segment_id, number) for number in numbers]
+    assert {pack.header["segment_id"]: pack.outside for pack in packs if pack.outside} == {segment_id: set(numbers)}
 
 
 def test_raw_vaults_stay_decodable_for_their_fingerprint_is_that_of_today() -> None:

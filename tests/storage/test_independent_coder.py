@@ -24,13 +24,17 @@ from framevault.codecs.entropy.integer import IntConv2d
 from framevault.codecs.entropy.quantisation import RoundedConv2d, convert
 from framevault.codecs.entropy.tables import FlagTable
 from framevault.codecs.errors import BitstreamError
+from framevault.codecs.hsc.codec import load_hsc
 from framevault.codecs.spec import CODECS, CodecSpec
 from tests.codecs.dicm.toy import TOY_CONFIG, random_latents, save_toy, toy_entropy, toy_tables, toy_tensors
 from tests.codecs.entropy.programs import Program, PushedSymbols, contents, decode, encode, programs
+from tests.codecs.hsc.toy import random_latents as random_hsc_latents
+from tests.codecs.hsc.toy import save_toy as save_toy_hsc
 from tests.storage.independent.checkpoints import parse_checkpoint
 from tests.storage.independent.dicm import DicmReader
 from tests.storage.independent.documents import FormatError
 from tests.storage.independent.entropy import StreamReader, Tables
+from tests.storage.independent.hsc import HscReader
 
 EXAMPLE = Tables.parse(
     np.array([[0, 16384, 49152, 65280, 65536], [0, 65000, 65536, 65536, 65536]]), np.array([5, 3]), np.array([-1, 0])
@@ -180,7 +184,12 @@ def video_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     running = EntropyNetworks(config, IntConv2d)
     convert(toy_entropy(), running)
     intra = Bitstream(
-        networks=running, hyper_tables=of_z, latent_tables=of_y, num_hyper_channels=config.hyper, skip_below=1
+        networks=running,
+        hyper_tables=of_z,
+        latent_tables=of_y,
+        num_hyper_channels=config.hyper,
+        skip_below=1,
+        num_coded=len(config.slices),
     )
     random = torch.Generator().manual_seed(3)
     temporal = TemporalNetworks(config, RoundedConv2d)
@@ -226,3 +235,36 @@ def test_a_predicted_frame_without_one_before_it_is_refused(video_path: Path) ->
 
     with pytest.raises(FormatError, match="kind 0, after 0 frames"):
         reader.decode_segment([b""], height=2, width=2)
+
+
+@pytest.fixture(scope="module")
+def hsc_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_toy_hsc(tmp_path_factory.mktemp("hsc") / "toy.safetensors")
+
+
+def test_the_golden_vectors_of_hsc_checkpoints_decode(hsc_path: Path) -> None:
+    shipped = CodecSpec(name="hsc").checkpoint_path
+    assert shipped is not None
+
+    for path in (hsc_path, *([shipped] if shipped.exists() else [])):
+        checkpoint = parse_checkpoint(path.read_bytes())
+
+        assert checkpoint.codec == "hsc"
+        HscReader(checkpoint).check_golden()
+
+
+@settings(max_examples=10, deadline=None)
+@given(slices=st.sampled_from([None, 0, 1, 2]), seed=st.integers(0, 2**32 - 1))
+def test_hsc_streams_of_any_number_of_slices_decode_to_the_same_symbols(
+    hsc_path: Path, slices: int | None, seed: int
+) -> None:
+    codec = load_hsc(CodecSpec(name="hsc", weights=str(hsc_path), slices=slices))
+    streams = [*codec.bitstream.encode(*random_hsc_latents(codec.networks.config, 5, seed=seed)), b""]
+    reader = HscReader(parse_checkpoint(hsc_path.read_bytes()))
+
+    decoded = codec.bitstream.decode(streams, device="cpu")
+
+    for stream, core_k, latent16_mgg in zip(streams, *decoded, strict=True):
+        found_k, found_mgg = reader.decode(stream, quality=codec.spec.quality, slices=slices)
+        assert torch.equal(torch.from_numpy(found_k).float(), core_k)
+        assert torch.equal(torch.from_numpy(found_mgg).float(), latent16_mgg)

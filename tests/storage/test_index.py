@@ -15,14 +15,13 @@ import pytest
 from framevault.storage.documents import seal
 from framevault.storage.errors import ChecksumError, DamagedError, PackError, UnsupportedError
 from framevault.storage.index import (
-    add_name,
     commit_video,
     find_manifest,
     load_manifests,
     recover_segment,
     write_segment,
 )
-from framevault.storage.names import load_names
+from framevault.storage.names import add_name, load_names
 from framevault.storage.packs import read_pack
 from framevault.storage.schema import frames_table, frames_to_parquet, read_frames
 from framevault.storage.store import ObjectRef, Store

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from dataclasses import replace
 
@@ -235,6 +236,47 @@ def test_an_empty_pack_and_pts_that_do_not_rise_are_refused() -> None:
 
     with pytest.raises(PackError, match="pts must rise, got 5 after 5"):
         writer.add(b"y", pts=5, is_keyframe=False, is_independent=True)
+
+
+@settings(deadline=None)
+@given(frames=frames_of_any_kind(), outside=st.sets(st.integers(0, 39)))
+def test_frames_outside_the_domain_come_out_as_such(frames: list[Frame], outside: set[int]) -> None:
+    writer = PackWriter(pack_header())
+    for number, (payload, pts, is_keyframe, is_independent) in enumerate(frames):
+        writer.add(
+            payload, pts=pts, is_keyframe=is_keyframe, is_independent=is_independent, is_outside=number in outside
+        )
+
+    pack = read_pack(writer.finish())
+
+    assert [frame.is_outside for frame in pack.frames] == [number in outside for number in range(len(frames))]
+    assert (b"outside_domain" in pack.data) == any(frame.is_outside for frame in pack.frames)
+
+
+def test_frames_that_the_given_header_names_stay_outside() -> None:
+    """As when a pack is written again at a lower rate."""
+    writer = PackWriter(replace(pack_header(), outside_domain=((0, 1), (2, 2))))
+    for number in range(5):
+        writer.add(b"x", pts=number, is_keyframe=True, is_independent=True, is_outside=number == 1)
+
+    pack = read_pack(writer.finish())
+
+    assert pack.header.outside_domain == ((0, 4),)
+    assert [frame.is_outside for frame in pack.frames] == [True, True, True, True, False]
+
+
+@pytest.mark.parametrize(
+    "runs", ["[[0, 2]]", "[[1, 1]]", "[[0, 0]]", "[[0]]", "[0]", '[["0", 1]]', "[[0, 1], [0, 1]]", "{}"]
+)
+def test_runs_of_frames_that_can_not_be_are_refused(runs: str) -> None:
+    header = json.loads(pack_header().to_json()) | {"outside_domain": json.loads(runs)}
+    table = crc32c(b"x").to_bytes(4, "little") + b"\7"
+    forged = Forgery(
+        header=json.dumps(header).encode(), payloads=b"x", table=table, num_frames=1, smallest_length=1
+    ).to_bytes()
+
+    with pytest.raises(PackError, match="outside_domain"):
+        read_pack(forged)
 
 
 def test_another_version_is_refused_in_words() -> None:

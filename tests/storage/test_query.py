@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from framevault.storage.errors import ChecksumError, QueryError
-from framevault.storage.index import add_name, commit_video, write_segment
+from framevault.storage.index import commit_video, write_segment
+from framevault.storage.names import add_name
 from framevault.storage.quarantine import write_failure
-from framevault.storage.query import VaultQuery, connect, select_frames
+from framevault.storage.query import VaultQuery, connect, locate_frames, select_frames
 from framevault.storage.store import Store
 from framevault.storage.vault import open_vault
 from tests.storage.samples import (
@@ -58,6 +59,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "codec": "VARCHAR",
         "bitstream_version": "INTEGER",
         "quality": "INTEGER",
+        "slices": "INTEGER",
         "sampling": "VARCHAR",
         "width": "INTEGER",
         "height": "INTEGER",
@@ -87,7 +89,13 @@ COLUMNS: dict[str, dict[str, str]] = {
         "pack_bytes": "BIGINT",
         "frames_bytes": "BIGINT",
     },
-    "frames": {**PLACE, "size_bytes": "INTEGER", "is_keyframe": "BOOLEAN", "is_independent": "BOOLEAN"},
+    "frames": {
+        **PLACE,
+        "size_bytes": "INTEGER",
+        "is_keyframe": "BOOLEAN",
+        "is_independent": "BOOLEAN",
+        "is_outside": "BOOLEAN",
+    },
     "detections": DETECTION,
     "all_detections": DETECTION,
     "masks": {**DETECTION, "height": "INTEGER", "width": "INTEGER", "mask_rle": "VARCHAR"},
@@ -360,3 +368,18 @@ def test_querying_a_local_vault_loads_neither_fsspec_nor_anything_heavy(tmp_path
     )
 
     assert done.stdout == "40\n\n"
+
+
+def test_frames_are_located_in_the_order_of_their_video(store: Store) -> None:
+    rows = locate_frames(store, "video = 'a.mp4' and time_s >= 0.2").to_pylist()
+
+    assert [row["video_frame"] for row in rows] == list(range(5, len(rows) + 5))
+    assert list(rows[0]) == ["video_id", "run_fp", "segment_id", "frame_number", "video_frame", "pts"]
+    assert [row["pts"] for row in rows] == [1000 + number * 512 for number in range(5, len(rows) + 5)]
+
+
+def test_a_frame_of_a_video_with_two_names_is_located_once(store: Store) -> None:
+    everything = locate_frames(store)
+
+    places = {(row["run_fp"], row["segment_id"], row["frame_number"]) for row in everything.to_pylist()}
+    assert len(places) == everything.num_rows == select_frames(store).num_rows

@@ -34,6 +34,7 @@ def test_the_columns_of_a_frames_part_are_these() -> None:
         ("size_bytes", "int32", False),
         ("is_keyframe", "bool", False),
         ("is_independent", "bool", False),
+        ("is_outside", "bool", False),
     ]
 
 
@@ -60,6 +61,19 @@ def test_frames_survive_being_stored() -> None:
     )
 
     assert read_frames("frames/x.parquet", frames_to_parquet(table)).equals(table)
+
+
+def test_frames_outside_the_domain_are_a_column_only_where_there_are_some() -> None:
+    without = frames_table([0, 1], size_bytes=[3, 4], is_keyframe=[True, False], is_independent=[True, True])
+    with_some = without.set_column(5, "is_outside", pa.array([False, True]))
+
+    payloads = [frames_to_parquet(table) for table in (without, with_some)]
+
+    assert [pq.read_schema(io.BytesIO(payload)).names[5:] for payload in payloads] == [[], ["is_outside"]]
+    assert [read_frames("x", payload)["is_outside"].to_pylist() for payload in payloads] == [
+        [False, False],
+        [False, True],
+    ]
 
 
 def test_detections_survive_being_stored() -> None:
@@ -156,6 +170,10 @@ def test_columns_that_nobody_knows_are_ignored_and_order_means_nothing() -> None
             "one column pts of type int64, has int32",
         ),
         (lambda table: table.set_column(1, "pts", pa.array([1, None, 3], pa.int64())), "no value may be missing"),
+        (
+            lambda table: table.set_column(5, "is_outside", table["pts"]),
+            "one column is_outside of type bool, has int64",
+        ),
         (lambda table: table.slice(1), "frame_number must be 0, 1, 2"),
         (lambda table: table.slice(0, 0), "frame_number must be 0, 1, 2"),
         (lambda table: table.set_column(1, "pts", pa.array([1, 1, 3], pa.int64())), "pts must rise"),

@@ -7,7 +7,7 @@ import pytest
 from framevault.codecs.checkpoint import load_checkpoint, save_checkpoint
 from framevault.codecs.errors import CheckpointError, CodecError
 from framevault.codecs.spec import CodecSpec, codec_fingerprint
-from framevault.workers.weights import find_spec, has_shipped_head
+from framevault.workers.weights import backbone_of, find_spec, has_head, read_head
 
 SHIPPED = CodecSpec(name="dicm").checkpoint_path or Path()
 
@@ -53,6 +53,18 @@ def test_a_file_that_is_not_there_is_named() -> None:
 def test_only_a_changed_head_is_another_backbone(own: Path, tmp_path: Path) -> None:
     changed = make_checkpoint(tmp_path / "changed.safetensors", tensor="networks.head.0.0.weight")
 
-    assert has_shipped_head(CodecSpec(name="dicm"))
-    assert has_shipped_head(CodecSpec(name="dicm", weights=str(own)))
-    assert not has_shipped_head(CodecSpec(name="dicm", weights=str(changed)))
+    shipped = read_head(CodecSpec(name="dicm"))
+    assert has_head(CodecSpec(name="dicm", weights=str(own)), shipped)
+    assert not has_head(CodecSpec(name="dicm", weights=str(changed)), shipped)
+
+
+def test_whose_features_a_codec_has_stands_in_its_checkpoint(own: Path, tmp_path: Path) -> None:
+    tensors, config = load_checkpoint(own, codec="dicm")
+    for name in ("resnet50", "vgg16"):
+        save_checkpoint(tmp_path / name, tensors, codec="dicm", config={**config, "backbone": name})
+
+    assert backbone_of(CodecSpec(name="raw")) is None
+    assert backbone_of(CodecSpec(name="dicm")) == "mobilenet_v2"
+    assert backbone_of(CodecSpec(name="dicm", weights=str(tmp_path / "resnet50"))) == "resnet50"
+    with pytest.raises(CheckpointError, match="backbone must be one of mobilenet_v2, resnet50, got 'vgg16'"):
+        backbone_of(CodecSpec(name="dicm", weights=str(tmp_path / "vgg16")))

@@ -61,6 +61,7 @@ class Detector(Protocol):
 
         Args:
             features_nchw: float32 [N, C, ceil(height / 4), ceil(width / 4)], on any device; C is the backbone's.
+                Latents, if it `ReadsLatents`.
             height: Of the frames, in pixels.
             width: Of the frames, in pixels.
             score_floor: Objects of a lower score are left out.
@@ -71,6 +72,19 @@ class Detector(Protocol):
         Raises:
             DetectorError: The features have another shape or type.
         """
+        ...
+
+
+@runtime_checkable
+class ReadsLatents(Protocol):
+    """A detector that reads a codec's decoded latents in the place of features.
+
+    It is called with latents float32 [N, M, ceil(height / 16), ceil(width / 16)], as `SupportsLatents` gives them.
+    """
+
+    @property
+    def codec_weights(self) -> str:
+        """SHA-256 in hex of the codec checkpoint whose latents it reads."""
         ...
 
 

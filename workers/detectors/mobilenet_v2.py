@@ -8,6 +8,8 @@ predicted as logarithms.
 Letters in shapes: N pictures, C labels, h and w positions at stride 4 (h = ceil(H / 4) for pictures of H pixels).
 """
 
+import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -111,16 +113,7 @@ class DetectorNetwork(nn.Module):
         self.distances = nn.Sequential(
             SeparableUnit(narrow, narrow, kernel=3, is_normalised=is_normalised), PointwiseConv2d(narrow, 4)
         )
-        self._start_unsure()
-
-    def _start_unsure(self) -> None:
-        """Begin with scores of 0.01 (focal loss, arXiv 1708.02002, section 3.3) and boxes 8 positions wide."""
-        for branch, bias in ((self.heat, -4.6), (self.distances, 1.4)):
-            last = branch[-1]
-            assert isinstance(last, nn.Conv2d)
-            assert last.bias is not None
-            nn.init.normal_(last.weight, std=0.01)
-            nn.init.constant_(last.bias, bias)
+        start_unsure(heat=self.heat[-1], distances=self.distances[-1])
 
     def forward(self, features_nchw: Tensor) -> tuple[Tensor, Tensor]:
         """Return heat logits [N, C, h, w] and log distances [N, 4, h, w] in positions."""
@@ -135,7 +128,35 @@ class DetectorNetwork(nn.Module):
             map_nchw = merge(lateral_nchw + upsample_to(map_nchw, lateral_nchw))
         lateral_nchw = self.map_lateral(features_nchw)
         map_nchw = self.map_merge(lateral_nchw + upsample_to(self.map_down(map_nchw), lateral_nchw))
-        return self.heat(map_nchw), self.distances(map_nchw)
+        return run_branch(self.heat, map_nchw), run_branch(self.distances, map_nchw)
+
+
+def start_unsure(*, heat: nn.Module, distances: nn.Module) -> None:
+    """Let a network's last convolutions begin with scores of 0.01 and boxes 8 positions wide.
+
+    The scores are those of the focal loss (arXiv 1708.02002, section 3.3).
+    """
+    for last, bias in ((heat, -4.6), (distances, 1.4)):
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
+        nn.init.normal_(last.weight, std=0.01)
+        nn.init.constant_(last.bias, bias)
+
+
+def run_branch(branch: nn.Sequential, map_nchw: Tensor) -> Tensor:
+    """Run a branch of a detector's head; its last layer computes in float32, whatever the others do."""
+    last_nchw: Tensor = branch[-1](branch[:-1](map_nchw).float())
+    return last_nchw
+
+
+def set_precision(network: nn.Module, dtype: torch.dtype, *, branches: Iterable[nn.Sequential]) -> None:
+    """Let a network compute in a precision, but for the last layers of its branches, which stay in float32.
+
+    Logarithms of distances need more than bfloat16's eight bits: they would be off by more than a percent.
+    """
+    network.to(dtype)
+    for branch in branches:
+        branch[-1].float()
 
 
 def upsample_to(small_nchw: Tensor, like_nchw: Tensor) -> Tensor:
@@ -147,22 +168,40 @@ def upsample_to(small_nchw: Tensor, like_nchw: Tensor) -> Tensor:
 def boxes_from_distances(log_distances_nchw: Tensor) -> Tensor:
     """Turn log distances [N, 4, h, w] into boxes [N, 4, h, w] of x_min, y_min, x_max, y_max in pixels."""
     num_rows, num_columns = log_distances_nchw.shape[2:]
-    distances_nchw = log_distances_nchw.float().clamp(-LOG_DISTANCE_LIMIT, LOG_DISTANCE_LIMIT).exp()
-    xs_w = torch.arange(num_columns, device=log_distances_nchw.device, dtype=torch.float32) + 0.5
-    ys_h = torch.arange(num_rows, device=log_distances_nchw.device, dtype=torch.float32)[:, None] + 0.5
-    left, top, right, bottom = distances_nchw.unbind(1)
-    return HEAD_STRIDE * torch.stack((xs_w - left, ys_h - top, xs_w + right, ys_h + bottom), dim=1)
+    device = log_distances_nchw.device
+    return _boxes(
+        log_distances_nchw, torch.arange(num_rows, device=device)[:, None], torch.arange(num_columns, device=device)
+    )
+
+
+def boxes_at(log_distances_p4: Tensor, rows_p: Tensor, columns_p: Tensor) -> Tensor:
+    """Turn log distances [P, 4] at some positions into boxes [P, 4], as `boxes_from_distances`."""
+    return _boxes(log_distances_p4, rows_p, columns_p)
+
+
+def _boxes(log_distances: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return boxes, as the distances with dimension 1 of left, top, right, bottom; rows and columns fit the others."""
+    distances = log_distances.float().clamp(-LOG_DISTANCE_LIMIT, LOG_DISTANCE_LIMIT).exp()
+    xs, ys = columns.float() + 0.5, rows.float() + 0.5
+    left, top, right, bottom = distances.unbind(1)
+    return HEAD_STRIDE * torch.stack((xs - left, ys - top, xs + right, ys + bottom), dim=1)
 
 
 def fold_normalisation(network: DetectorNetwork) -> DetectorNetwork:
     """Return a copy in evaluation mode whose batch normalisation is folded into its convolutions."""
     folded = DetectorNetwork(network.shape)
+    folded.load_state_dict(folded_state(network))
+    return folded.eval().requires_grad_(False)
+
+
+def folded_state(network: nn.Module) -> dict[str, Tensor]:
+    """Return a network's tensors with the batch normalisation of its `ConvUnit`s folded into their convolutions."""
     state = {name: tensor for name, tensor in network.state_dict().items() if ".norm." not in name}
     for name, module in network.named_modules():
         if isinstance(module, ConvUnit) and "norm" in module._modules:
-            fused = fuse_conv_bn_eval(module.conv.eval(), module.norm.eval())
+            # fuse_conv_bn_eval wants both in evaluation mode, and copies.
+            fused = fuse_conv_bn_eval(copy.deepcopy(module.conv).eval(), copy.deepcopy(module.norm).eval())
             state[f"{name}.conv.weight"] = fused.weight.detach()
             assert fused.bias is not None
             state[f"{name}.conv.bias"] = fused.bias.detach()
-    folded.load_state_dict(state)
-    return folded.eval().requires_grad_(False)
+    return state

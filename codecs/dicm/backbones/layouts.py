@@ -22,6 +22,9 @@ CLASSIFIER_KEYS: dict[str, tuple[str, ...]] = {
 }
 """The classifier's tensors of each backbone; only the layout `torchvision` has them."""
 
+NORM_EPSILON = 1e-5
+"""Of batch normalisation, unless told otherwise; torch's own default."""
+
 MOST_NAMES = 8
 """So many names of wrong keys stand in a message; the rest is counted."""
 
@@ -41,6 +44,15 @@ def find_layout(tensors: Mapping[str, Tensor]) -> KeyLayout:
         "keys must be torchvision's (conv1.weight), MoCo's (module.encoder_q.conv1.weight) or a torchvision detector's "
         f"(backbone.body.conv1.weight), got {name_some(sorted(tensors))}"
     )
+
+
+def find_norm_epsilon(tensors: Mapping[str, Tensor], *, layout: KeyLayout) -> float:
+    """Say which epsilon the backbone's batch normalisation has.
+
+    torchvision's first detectors have a frozen one, which counts no batches, and run it without epsilon.
+    """
+    is_frozen = layout == "detection" and not any(key.endswith(".num_batches_tracked") for key in tensors)
+    return 0.0 if is_frozen else NORM_EPSILON
 
 
 def backbone_tensors(

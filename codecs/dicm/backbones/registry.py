@@ -3,7 +3,7 @@
 Letters in shapes: N pictures, C channels, H and W pixels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from framevault.codecs.dicm import backbone as mobilenet_v2
 from framevault.codecs.dicm.backbones import resnet50
 from framevault.codecs.dicm.backbones.checkpoints import KeyLayout, known_file
 from framevault.codecs.dicm.backbones.files import obtain_weights, read_tensors
-from framevault.codecs.dicm.backbones.layouts import backbone_tensors, find_layout
+from framevault.codecs.dicm.backbones.layouts import backbone_tensors, find_layout, find_norm_epsilon
 from framevault.codecs.errors import CheckpointError
 
 Tail = mobilenet_v2.Tail | resnet50.Tail
@@ -26,19 +26,39 @@ class BackboneRow:
     """One backbone."""
 
     head_channels: int
-    """C of the features that the codec carries, [N, C, ceil(H/4), ceil(W/4)]."""
+    """C of the features that the codec carries, [N, C, ceil(H/s), ceil(W/s)]."""
+    head_stride: int
+    """s, pixels to a feature position, in both directions; the codec halves the features twice more."""
     stage_channels: tuple[int, int, int]
     """Channels of the tail's outputs at strides 8, 16 and 32."""
     pooled_channels: int
     """Length of a picture's pooled vector."""
+    make_head: Callable[[], nn.Sequential]
+    """Makes a head with random weights: ImageNet-normalised RGB (`pixels.py`) -> features."""
+    make_tail: Callable[[], Tail]
+    """Makes a tail with random weights."""
+    usual_weights: str
+    """A key of `KNOWN_FILES`: whose head and tail training takes unless a file is named."""
 
 
 BACKBONES: dict[str, BackboneRow] = {
-    "mobilenet_v2": BackboneRow(head_channels=24, stage_channels=(32, 96, 320), pooled_channels=1280),
+    "mobilenet_v2": BackboneRow(
+        head_channels=mobilenet_v2.HEAD_CHANNELS,
+        head_stride=mobilenet_v2.HEAD_STRIDE,
+        stage_channels=(32, 96, 320),
+        pooled_channels=1280,
+        make_head=mobilenet_v2.build_head,
+        make_tail=mobilenet_v2.Tail,
+        usual_weights="mobilenet_v2",
+    ),
     "resnet50": BackboneRow(
         head_channels=resnet50.HEAD_CHANNELS,
+        head_stride=resnet50.HEAD_STRIDE,
         stage_channels=resnet50.STAGE_CHANNELS,
         pooled_channels=resnet50.POOLED_CHANNELS,
+        make_head=resnet50.build_head,
+        make_tail=resnet50.Tail,
+        usual_weights="resnet50_v1",
     ),
 }
 """Every backbone, by name."""
@@ -74,13 +94,13 @@ def load_backbone(name: str, *, path: str | Path | None = None) -> BackboneWeigh
     return BackboneWeights(backbone=file.backbone, tensors=tensors, norm_epsilon=file.norm_epsilon, path=place)
 
 
-def read_backbone(path: str | Path, *, backbone: str, norm_epsilon: float = 1e-5) -> BackboneWeights:
+def read_backbone(path: str | Path, *, backbone: str, norm_epsilon: float | None = None) -> BackboneWeights:
     """Read a backbone from any file; its layout is told from its keys.
 
     Args:
         path: A torch or safetensors file.
         backbone: A key of `BACKBONES`.
-        norm_epsilon: Of the batch normalisation that the weights were trained with.
+        norm_epsilon: Of the batch normalisation that the weights were trained with; None tells it from the keys.
 
     Raises:
         CheckpointError: The backbone is unknown, or the file is damaged or holds other keys than it should.
@@ -94,6 +114,8 @@ def read_backbone(path: str | Path, *, backbone: str, norm_epsilon: float = 1e-5
     except CheckpointError as error:
         raise CheckpointError(f"weights {place}: {error}") from error
     tensors = backbone_tensors(content, backbone=backbone, layout=layout, path=place)
+    if norm_epsilon is None:
+        norm_epsilon = find_norm_epsilon(content, layout=layout)
     return BackboneWeights(backbone=backbone, tensors=tensors, norm_epsilon=norm_epsilon, path=place)
 
 

@@ -11,15 +11,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
+import torch
 from torch import Tensor
 
 from framevault.codecs.dicm.codec import DicmCodec, load_dicm
 from framevault.codecs.spec import CodecSpec
 from framevault.pipeline.exits import ExitCode, PreflightError
+from framevault.pipeline.jobs.bench.detector_inputs import (
+    add_inputs,
+    decode_inputs,
+    inputs_of_pixels,
+    load_bench_detector,
+)
 from framevault.pipeline.jobs.bench.labels import drop_duplicates, map_labels, parse_pairs
 from framevault.pipeline.jobs.bench.output import OutputFormat, print_rows, require_scorer
 from framevault.pipeline.jobs.bench.sampling import RgbBatch, locate_source, probe, read_batches
 from framevault.pipeline.jobs.bench.truth import Truth, TruthImage, keep_labels, load_truth
+from framevault.pipeline.jobs.settings import with_usual_slices
 from framevault.pipeline.probing import ProbedSource
 from framevault.pipeline.sources import SourceLocation
 from framevault.workers.detectors.base import Detections, Detector
@@ -30,7 +38,6 @@ from framevault.workers.detectors.evaluation import (
     coco_results,
     rename_labels,
 )
-from framevault.workers.detectors.registry import load_detector
 
 SCORE_FLOOR = 0.02
 """Average precision looks at the whole curve, and so at objects of lower scores than a vault stores."""
@@ -77,15 +84,18 @@ def print_accuracy(
     every: int,
     qualities: Sequence[int],
     output: OutputFormat,
+    detector_name: str | None = None,
 ) -> ExitCode:
     """Measure average precision on labelled frames, and print the table.
 
     Raises:
         InputError: The video is not there.
-        PreflightError: An argument is wrong, the label file does not fit the frames, or faster-coco-eval is missing.
+        DetectorError: There is no such detector, or its checkpoint is damaged.
+        PreflightError: The detector can't read dicm's streams, an argument is wrong, the label file does not fit the
+            frames, or faster-coco-eval is missing.
     """
     require_scorer()
-    detector = load_detector()
+    detector = load_bench_detector(detector_name)
     truth = load_truth(labels_file, video_name=Path(frames).name, merge=parse_pairs(merge, option="--merge"))
     pairs = parse_pairs(labels, option="--labels")
     names = map_labels(detector.labels, truth.labels, pairs=pairs, source=labels_file)
@@ -120,14 +130,17 @@ def measure_accuracy(
     """
     images = _choose(truth, every)
     counted = rename_labels(detector.labels, names)
-    forms = [_Form(None), *(_Form(load_dicm(CodecSpec(name="dicm", quality=quality))) for quality in qualities)]
+    forms = [
+        _Form(None),
+        *(_Form(load_dicm(with_usual_slices(CodecSpec(name="dicm", quality=quality)))) for quality in qualities),
+    ]
     head = load_dicm(CodecSpec(name="dicm"))
     for batch in _read(truth, images, frames):
         shown = [images[number] for number in batch.frame_numbers]
         _check_sizes(truth, shown, batch)
         height, width = batch.rgb_nchw.shape[2:]
         for form in forms:
-            features_nchw = form.features(batch.rgb_nchw, head)
+            features_nchw = form.inputs(batch.rgb_nchw, head, detector)
             found = detector(features_nchw, height=height, width=width, score_floor=SCORE_FLOOR)
             form.add(shown, found, counted)
     scored = keep_labels(truth, sorted(set(names.values())))
@@ -147,15 +160,17 @@ class _Form:
     num_pixels: int = 0
     results: list[CocoResult] = field(default_factory=list)
 
-    def features(self, rgb_nchw: Tensor, head: DicmCodec) -> Tensor:
-        """Return the features [N, 24, h, w] that are left of frames in this form."""
+    def inputs(self, rgb_nchw: Tensor, head: DicmCodec, detector: Detector) -> Tensor:
+        """Return what a detector sees of frames in this form: features [N, 24, h, w], or latents."""
         if self.codec is None:
-            return head.head_features(rgb_nchw)
+            return inputs_of_pixels(head, detector, rgb_nchw)
         num_frames, _, height, width = rgb_nchw.shape
         streams = self.codec.encoder(height=height, width=width).encode(rgb_nchw)
         self.num_bytes += sum(map(len, streams))
         self.num_pixels += num_frames * height * width
-        return self.codec.decoder(height=height, width=width).decode(streams)
+        inputs: list[Tensor] = []
+        add_inputs(inputs, decode_inputs(self.codec.decoder(height=height, width=width), detector, streams))
+        return torch.stack(inputs)
 
     def add(self, images: Sequence[TruthImage], found: Sequence[Detections], names: Sequence[str | None]) -> None:
         """Enter what was found in some frames."""
@@ -187,13 +202,17 @@ def _choose(truth: Truth, every: int) -> dict[int, TruthImage]:
 
 
 def _read(truth: Truth, images: Mapping[int, TruthImage], frames: str) -> Iterator[RgbBatch]:
-    probed = probe(locate_source(frames) if truth.is_video else _locate_pictures(truth, images, frames))
-    _check_source(truth, images, probed, frames)
+    probed = probe(locate_source(frames) if truth.is_video else locate_pictures(truth, images, frames))
+    check_source(truth, images, probed, frames)
     return read_batches(probed, images.keys())
 
 
-def _locate_pictures(truth: Truth, images: Mapping[int, TruthImage], folder: str) -> SourceLocation:
-    """Return the label file's pictures as one source, in its order."""
+def locate_pictures(truth: Truth, images: Mapping[int, TruthImage], folder: str) -> SourceLocation:
+    """Return the label file's pictures as one source, in its order.
+
+    Raises:
+        PreflightError: One of them is not there.
+    """
     files = tuple(str(Path(folder, image.file_name or "")) for image in images.values())
     if missing := [file for file in files if not Path(file).is_file()]:
         raise PreflightError(
@@ -202,7 +221,12 @@ def _locate_pictures(truth: Truth, images: Mapping[int, TruthImage], folder: str
     return SourceLocation(url=folder, name=Path(folder).name, kind="pictures", files=files)
 
 
-def _check_source(truth: Truth, images: Mapping[int, TruthImage], probed: ProbedSource, frames: str) -> None:
+def check_source(truth: Truth, images: Mapping[int, TruthImage], probed: ProbedSource, frames: str) -> None:
+    """Check that a source can be the one whose frames a label file names.
+
+    Raises:
+        PreflightError: It is no video and should be one, or has too few frames.
+    """
     if truth.is_video and probed.info.kind != "video":
         raise PreflightError(f"{truth.path} names frames by frame_index, but {frames} is no video")
     if (last := max(images)) >= probed.info.num_frames:

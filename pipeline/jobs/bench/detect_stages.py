@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from framevault.codecs.base import Codec
 from framevault.codecs.dicm.codec import DicmCodec, load_dicm
 from framevault.codecs.spec import CodecSpec
 from framevault.configs.run import DetectJob
-from framevault.pipeline.jobs.bench.dicm_parts import CodedBatch, DicmParts, Part
+from framevault.pipeline.jobs.bench.detector_inputs import add_inputs, decode_inputs
+from framevault.pipeline.jobs.bench.dicm_parts import SYNTHESIS, CodedBatch, DicmParts, Part
 from framevault.pipeline.jobs.bench.timing import END_TO_END, Speed, Stopwatch, wait_for_device
 from framevault.pipeline.jobs.bench.workload import Crew, batch_size, derive_id, run_tasks
 from framevault.storage.detections import write_detections
@@ -18,7 +20,7 @@ from framevault.storage.packs import Pack, read_pack
 from framevault.storage.schema import detections_table
 from framevault.storage.store import Store
 from framevault.workers.detect import DetectWorker
-from framevault.workers.detectors.base import Detections, Detector
+from framevault.workers.detectors.base import Detections, Detector, ReadsLatents
 from framevault.workers.features import FEATURE_PIXELS_PER_BATCH, StoredSegment
 
 Streams = tuple[bytes, ...]
@@ -97,7 +99,7 @@ def time_reading(bench: DetectBench, records: Sequence[SegmentRecord]) -> Speed:
 
 
 def time_decoding_features(bench: DetectBench) -> Speed:
-    """Measure streams to features."""
+    """Measure streams to what the detector reads."""
     device, head = bench.crew.device, _load_head(bench)
 
     def work(pack: Pack, _: int) -> None:
@@ -125,7 +127,8 @@ def time_dicm_parts(bench: DetectBench, codec: DicmCodec, frames: Sequence[Tenso
 
         return bench.stopwatch.time_threads(f"decode: {name}", work, coded, num_workers=bench.crew.num_slots)
 
-    return [timed(name, part) for name, part in parts.of_decoder.items()]
+    has_synthesis = not isinstance(bench.detector, ReadsLatents)
+    return [timed(name, part) for name, part in parts.of_decoder.items() if has_synthesis or name != SYNTHESIS]
 
 
 def time_detector(bench: DetectBench) -> Speed:
@@ -176,12 +179,21 @@ def _load_head(bench: DetectBench) -> DicmCodec | None:
 
 
 def _decode_pack(bench: DetectBench, head: DicmCodec | None, pack: Pack) -> list[Tensor]:
-    """Do what the worker does with a pack's streams: a call's features each."""
+    """Do what the worker does with a pack's streams: a call's features or latents each, of all frames."""
     height, width = bench.size
     # A frame's stream may depend on the pack's earlier ones: a decoder each.
     decoder = bench.codec.decoder(height=height, width=width)
-    decoded = (decoder.decode(streams) for streams in _calls(bench, pack))
-    return [one if head is None else head.head_features(one) for one in decoded]
+    if head is not None:
+        return [head.head_features(decoder.decode(streams)) for streams in _calls(bench, pack)]
+    if not isinstance(bench.detector, ReadsLatents):
+        return [decoder.decode(streams) for streams in _calls(bench, pack)]
+    calls: list[Tensor] = []
+    for streams in _calls(bench, pack):
+        inputs = [] if not calls else [calls[-1][-1]]
+        num_before = len(inputs)
+        add_inputs(inputs, decode_inputs(decoder, bench.detector, streams))
+        calls.append(torch.stack(inputs[num_before:]))
+    return calls
 
 
 def _calls(bench: DetectBench, pack: Pack) -> list[Streams]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from framevault.codecs.dicm.bitstream import BatchSymbols, channel_of
-from framevault.codecs.dicm.codec import VIDEO_VERSION, DicmCodec
+from framevault.codecs.dicm.codec import DicmCodec
 from framevault.codecs.dicm.symbols import LatentGrid, code_slices
 from framevault.codecs.dicm.video import SegmentState, SkipRule
 from framevault.codecs.entropy.coder import SymbolDecoder, decode_many
@@ -25,6 +25,9 @@ ENTROPY_CODING = "entropy coding"
 
 PREDICTION = "prediction and entropy coding"
 """Between latents and streams, of frames that lean on those before them."""
+
+SYNTHESIS = "synthesis"
+"""Between latents and features."""
 
 ENTROPY_PARTS = (INTEGER_NETWORKS, ENTROPY_CODING, PREDICTION)
 """What a codec without any entropy model would save."""
@@ -61,7 +64,7 @@ class DicmParts:
         """Take a loaded codec."""
         self._codec = codec
         self._bitstream = codec.bitstream
-        self._is_video = codec.spec.bitstream_version == VIDEO_VERSION
+        self._is_video = codec.is_video
 
     def code(self, batches: Iterable[Tensor]) -> list[CodedBatch]:
         """Run a segment's batches through encoder and decoder, and keep what is between their parts."""
@@ -109,11 +112,11 @@ class DicmParts:
     def of_decoder(self) -> dict[str, Part]:
         """The decoder's parts."""
         if self._is_video:
-            return {PREDICTION: self.decode, "synthesis": self.synthesise}
+            return {PREDICTION: self.decode, SYNTHESIS: self.synthesise}
         return {
             ENTROPY_CODING: self.read_symbols,
             INTEGER_NETWORKS: self.find_latents,
-            "synthesis": self.synthesise,
+            SYNTHESIS: self.synthesise,
         }
 
     def encode(self, batch: CodedBatch) -> None:
@@ -161,6 +164,8 @@ class DicmParts:
 
         def give(number: int, index_nchw: Tensor, _: Tensor) -> Tensor:
             index_nchw.byte().cpu()
+            if number >= len(batch.symbols.slices):
+                return torch.zeros_like(index_nchw)
             return torch.from_numpy(batch.symbols.slices[number][0]).to(device).float()
 
         z_nchw = torch.from_numpy(batch.symbols.z_nchw).to(device).float()

@@ -30,7 +30,7 @@ def parse_pairs(text: str | None, *, option: str) -> dict[str, str]:
 
 
 def map_labels(
-    known: Sequence[str], scored: Sequence[str], *, pairs: Mapping[str, str], source: object
+    known: Sequence[str], scored: Sequence[str], *, pairs: Mapping[str, str], source: object, option: str = "--labels"
 ) -> dict[str, str]:
     """Return what each of the detector's labels is called in the label file.
 
@@ -39,17 +39,18 @@ def map_labels(
         scored: The label file's.
         pairs: What the user says; empty to take the names that both have.
         source: The label file, for errors.
+        option: How the user says it, for errors.
 
     Raises:
         PreflightError: A name is unknown, or no label is left.
     """
     for names, place, expected in ((pairs.keys(), "the detector", known), (pairs.values(), str(source), scored)):
         if unknown := sorted(set(names) - set(expected)):
-            raise PreflightError(f"--labels: {place} has no {', '.join(unknown)}; it has {', '.join(expected)}")
+            raise PreflightError(f"{option}: {place} has no {', '.join(unknown)}; it has {', '.join(expected)}")
     found = dict(pairs) or {name: name for name in known if name in scored}
     if not found:
         raise PreflightError(
-            f"{source} and the detector share no label: say which is which with --labels; "
+            f"{source} and the detector share no label: say which is which with {option}; "
             f"the file has {', '.join(scored)}; the detector has {', '.join(known)}"
         )
     return found

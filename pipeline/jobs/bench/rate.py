@@ -20,19 +20,25 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from framevault.codecs.base import Codec
+from framevault.codecs.base import Codec, Decoder
 from framevault.codecs.dicm.codec import DicmCodec, load_dicm
 from framevault.codecs.registry import load_codec
 from framevault.codecs.spec import CODECS, HIGHEST_QUALITY, LOWEST_QUALITY, CodecSpec
 from framevault.pipeline.exits import ExitCode, PreflightError
+from framevault.pipeline.jobs.bench.detector_inputs import (
+    add_inputs,
+    decode_inputs,
+    inputs_of_pixels,
+    load_bench_detector,
+)
 from framevault.pipeline.jobs.bench.matching import Match, match_bytes
 from framevault.pipeline.jobs.bench.output import OutputFormat, print_rows, require_scorer
 from framevault.pipeline.jobs.bench.sampling import locate_source, probe, read_batches, split_calls
+from framevault.pipeline.jobs.settings import with_usual_slices
 from framevault.pipeline.probing import ProbedSource
 from framevault.pipeline.x265 import MIN_SIDE, RgbFrame, X265Settings, decode_x265, encode_x265
 from framevault.workers.detectors.base import Detections, Detector
 from framevault.workers.detectors.evaluation import CocoResult, average_precision, coco_results
-from framevault.workers.detectors.registry import load_detector
 
 TRUTH_SCORE = 0.3
 """Detections in the original with at least this score count as the truth."""
@@ -95,17 +101,28 @@ class RateReport:
         return intra, inter
 
 
-def print_rates(video: str, *, num_frames: int, every: int, qualities: Sequence[int], output: OutputFormat) -> ExitCode:
+def print_rates(
+    video: str,
+    *,
+    num_frames: int,
+    every: int,
+    qualities: Sequence[int],
+    output: OutputFormat,
+    detector_name: str | None = None,
+) -> ExitCode:
     """Measure the rates on a video's frames 0, K, 2K..., and print the tables.
 
     Raises:
         InputError: There is no such video.
-        PreflightError: It can't be read, has frames of several sizes or too small, or faster-coco-eval is missing.
+        DetectorError: There is no such detector, or its checkpoint is damaged.
+        PreflightError: The video can't be read, has frames of several sizes or too small, the detector can't read
+            dicm's streams, or faster-coco-eval is missing.
     """
     require_scorer()
+    detector = load_bench_detector(detector_name)
     probed = probe(locate_source(video))
     frames_nchw = read_even_frames(probed, num_frames=num_frames, every=every)
-    report = measure_rates(frames_nchw, detector=load_detector(), fps=probed.info.fps / every, qualities=qualities)
+    report = measure_rates(frames_nchw, detector=detector, fps=probed.info.fps / every, qualities=qualities)
     what = f"{report.num_frames} frames, {report.num_objects} objects found in the original"
     if report.num_objects < FEW_OBJECTS:
         what += ": too few to trust the agreement; take more frames"
@@ -146,7 +163,7 @@ def measure_rates(
     yardstick = _Yardstick(frames_nchw, load_dicm(CodecSpec(name="dicm")), detector)
     points = [_measure_codec(frames_nchw, load_codec(CodecSpec(name="raw")), yardstick, setting="lossless")]
     for version, quality in itertools.product(CODECS["dicm"].bitstream_versions, qualities):
-        codec = load_codec(CodecSpec(name="dicm", quality=quality, bitstream_version=version))
+        codec = load_codec(with_usual_slices(CodecSpec(name="dicm", quality=quality, bitstream_version=version)))
         points.append(_measure_codec(frames_nchw, codec, yardstick, setting=f"quality {quality}"))
     for is_intra in (True, False):
         for crf in X265_CRFS:
@@ -161,16 +178,21 @@ class _Yardstick:
         self._height, self._width = frames_nchw.shape[2:]
         self._head = head
         self._detector = detector
-        self._features_nchw = self.head_features(frames_nchw)
+        self._features_nchw = self.inputs_of(frames_nchw)
         self._variance = self._features_nchw.var()
         found = [row for row in self._detect(self._features_nchw) if row.score >= TRUTH_SCORE]
         self.num_objects = len(found)
         self._labels = sorted({row.label for row in found})
         self._truth = _as_truth(found, self._labels, num_frames=len(frames_nchw))
 
-    def head_features(self, frames_nchw: Tensor) -> Tensor:
-        """Return the features [N, 24, h, w] of pixels."""
-        return torch.cat([self._head.head_features(chunk) for chunk in split_calls(frames_nchw)])
+    def inputs_of(self, frames_nchw: Tensor) -> Tensor:
+        """Return what the detector sees of pixels: features [N, 24, h, w], or latents."""
+        chunks = split_calls(frames_nchw)
+        return torch.cat([inputs_of_pixels(self._head, self._detector, chunk) for chunk in chunks])
+
+    def decode(self, decoder: Decoder, streams: Sequence[bytes], inputs: list[Tensor]) -> None:
+        """Append what the detector sees of the segment's next frames to those before them, from a codec of features."""
+        add_inputs(inputs, decode_inputs(decoder, self._detector, streams))
 
     def score(self, features_nchw: Tensor, *, num_bytes: int, codec: str, setting: str) -> RatePoint:
         """Make a row from decoded features and the bytes that they took."""
@@ -222,14 +244,17 @@ def _measure_codec(frames_nchw: Tensor, codec: Codec, yardstick: _Yardstick, *, 
     """Encode to real streams, decode them, and score the features."""
     height, width = frames_nchw.shape[2:]
     encoder, decoder = codec.encoder(height=height, width=width), codec.decoder(height=height, width=width)
-    num_bytes, decoded = 0, []
+    is_pixels = codec.spec.row.decodes_to == "frames"
+    num_bytes = 0
+    inputs: list[Tensor] = []
     for chunk in split_calls(frames_nchw):
         streams = encoder.encode(chunk)
         num_bytes += sum(map(len, streams))
-        decoded.append(decoder.decode(streams))
-    decoded_nchw = torch.cat(decoded)
-    is_pixels = codec.spec.row.decodes_to == "frames"
-    features_nchw = yardstick.head_features(decoded_nchw) if is_pixels else decoded_nchw
+        if is_pixels:
+            inputs += yardstick.inputs_of(decoder.decode(streams))
+        else:
+            yardstick.decode(decoder, streams, inputs)
+    features_nchw = torch.stack(inputs)
     name = INTRA_NAME if codec.spec.name == "dicm" and codec.spec.bitstream_version == 1 else codec.spec.name
     return yardstick.score(features_nchw, num_bytes=num_bytes, codec=name, setting=setting)
 
@@ -239,7 +264,7 @@ def _measure_x265(frames_nchw: Tensor, settings: X265Settings, yardstick: _Yards
     packets = encode_x265(frames, settings, fps=fps)
     decoded_nhwc = torch.from_numpy(np.stack(decode_x265(packets)))
     return yardstick.score(
-        yardstick.head_features(decoded_nhwc.permute(0, 3, 1, 2)),
+        yardstick.inputs_of(decoded_nhwc.permute(0, 3, 1, 2)),
         num_bytes=sum(map(len, packets)),
         codec=f"x265 {'intra' if settings.is_intra else 'inter'}",
         setting=f"crf {settings.crf}",

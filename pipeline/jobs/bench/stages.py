@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import pyarrow as pa
@@ -32,8 +33,10 @@ from framevault.pipeline.jobs.bench.detect_stages import DetectBench
 from framevault.pipeline.jobs.bench.dicm_parts import ENTROPY_PARTS
 from framevault.pipeline.jobs.bench.output import OutputFormat, print_rows
 from framevault.pipeline.jobs.bench.sampling import cut_source, locate_source, probe, read_batches
+from framevault.pipeline.jobs.bench.scaling import scale_clip
 from framevault.pipeline.jobs.bench.timing import REPEATS, Speed
 from framevault.pipeline.jobs.bench.workload import Crew, batch_size, copy_evenly, meet_crew, take_frames
+from framevault.pipeline.jobs.detector_choice import choose_detector
 from framevault.pipeline.jobs.settings import codec_spec, decode_limits
 from framevault.pipeline.placement import open_executor
 from framevault.pipeline.probing import ProbedSource
@@ -72,6 +75,10 @@ class JobSpeeds:
         """Frames a second if the stages took turns on the machine."""
         return 1 / sum(1 / stage.median_fps for stage in self.stages if not stage.is_part)
 
+    def share(self, stage: Speed) -> float:
+        """Of the time that all stages take in turns, what one of them, or a part of one, takes."""
+        return self.shared_fps / stage.median_fps
+
     @property
     def entropy_share(self) -> float | None:
         """Of the time that the codec takes, what integer networks, transfers and entropy coding take; if measured."""
@@ -92,18 +99,48 @@ class StagesReport:
     """What is done once a job, and its seconds."""
     num_frames: int
     """Frames of a repeat."""
+    size: tuple[int, int]
+    """Their width and height."""
+    detector: str
+    """Name of the detector that looked."""
 
 
-def print_stages(video: str, *, codec: str, quality: int, num_frames: int | None, output: OutputFormat) -> ExitCode:
+def print_stages(
+    video: str,
+    *,
+    codec: str,
+    quality: int,
+    num_frames: int | None,
+    output: OutputFormat,
+    detector: str | None = None,
+    size: tuple[int, int] | None = None,
+) -> ExitCode:
     """Measure the stages on a video, and print the tables.
+
+    Args:
+        video: The source.
+        codec: What is measured.
+        quality: Of the codec.
+        num_frames: Frames to measure on; None for the usual number.
+        output: How rows are printed.
+        detector: Its name; None for the one that such a vault would be looked at with.
+        size: Width and height to which the frames are scaled before; None leaves them as they are.
 
     Raises:
         InputError: There is no such video.
-        PreflightError: It can't be read, or has frames of several sizes.
+        PreflightError: It can't be read, has frames of several sizes, or the detector can't read what is stored.
+        DetectorError: There is no such detector, or its checkpoint is damaged.
         JobStoppedError: A segment can't be encoded.
     """
-    report = measure_stages(video, codec=codec, quality=quality, num_frames=num_frames or NUM_FRAMES)
-    what = f"{codec}, quality {quality}, {report.num_frames} frames a repeat"
+    most = num_frames or NUM_FRAMES
+    with tempfile.TemporaryDirectory(prefix="framevault-bench-") as folder:
+        if size is not None:
+            video = scale_clip(video, Path(folder) / "scaled.mp4", width=size[0], height=size[1], num_frames=most)
+        report = measure_stages(video, codec=codec, quality=quality, num_frames=most, detector=detector)
+    width, height = report.size
+    what = (
+        f"{codec}, quality {quality}, detector {report.detector}, {width}x{height}, {report.num_frames} frames a repeat"
+    )
     print_rows(_speeds_table(report), output, title=f"Frames a second, warm: {what}")
     print_rows(_ratios_table(report), output, title="End to end against the stages")
     start_up = {
@@ -114,7 +151,9 @@ def print_stages(video: str, *, codec: str, quality: int, num_frames: int | None
     return ExitCode.DONE
 
 
-def measure_stages(video: str, *, codec: str, quality: int, num_frames: int, repeats: int = REPEATS) -> StagesReport:
+def measure_stages(
+    video: str, *, codec: str, quality: int, num_frames: int, repeats: int = REPEATS, detector: str | None = None
+) -> StagesReport:
     """Measure compression, detection and their stages on a video's first frames; errors as `print_stages`."""
     location = locate_source(video)
     probed, probe_s = _timed(lambda: probe(location))
@@ -123,12 +162,14 @@ def measure_stages(video: str, *, codec: str, quality: int, num_frames: int, rep
         raise PreflightError(f"{video}: frames of several sizes; give frames of one size to measure on")
     with tempfile.TemporaryDirectory(prefix="framevault-bench-") as folder:
         job = CompressJob(inputs=(video,), vault=f"{folder}/vault", codec=codec, quality=quality)
+        looking = DetectJob(vault=job.vault, detector=detector)
+        choice = choose_detector(looking, [(video, codec_spec(job, device="cpu"))])
         store = open_vault(job.vault, create=True)
         with open_executor(job, store) as executor:
             crew = meet_crew(job, executor)
             compress, stored, encode_start_s = _measure_compress(job, crew, store, segments, repeats)
             frames = _read_frames(probed, num_frames, job, crew)
-            detect, detect_start_s = _measure_detect(job, crew, store, frames, stored, repeats)
+            detect, detect_start_s = _measure_detect(job, choice.detector, crew, store, frames, stored, repeats)
     return StagesReport(
         jobs=(compress, detect),
         start_up_s=(
@@ -138,6 +179,8 @@ def measure_stages(video: str, *, codec: str, quality: int, num_frames: int, rep
             ("detect: load the detector", detect_start_s),
         ),
         num_frames=sum(record.num_frames for record in stored[0]),
+        size=(segments[0].display_width, segments[0].display_height),
+        detector=choice.detector,
     )
 
 
@@ -177,17 +220,18 @@ def _measure_compress(
 
 def _measure_detect(
     compress: CompressJob,
+    detector: str,
     crew: Crew,
     store: Store,
     frames: list[Tensor],
     stored: list[list[SegmentRecord]],
     repeats: int,
 ) -> tuple[JobSpeeds, float]:
-    job = DetectJob(vault=compress.vault)
-    detector_fp = detector_fingerprint(job.detector)[:16]
+    job = DetectJob(vault=compress.vault, detector=detector)
+    detector_fp = detector_fingerprint(detector)[:16]
     settings = DetectSettings(
         vault_url=job.vault,
-        detector=job.detector,
+        detector=detector,
         detector_fp=detector_fp,
         device=crew.device,
         batch_size=job.batch_size,
@@ -202,7 +246,7 @@ def _measure_detect(
         crew=crew,
         store=store,
         codec=codec,
-        detector=load_detector(job.detector, device=crew.device),
+        detector=load_detector(detector, device=crew.device),
         detector_fp=detector_fp,
         packs=tuple(packs),
         num_copies=sum(len(pack.frames) for pack in packs) // sum(len(batch) for batch in frames),
@@ -241,15 +285,16 @@ def _time_imports() -> float:
 
 
 def _speeds_table(report: StagesReport) -> pa.Table:
-    rows = [(job.job, speed) for job in report.jobs for speed in (*job.stages, job.end_to_end)]
+    rows = [(job, speed) for job in report.jobs for speed in (*job.stages, job.end_to_end)]
     return pa.table(
         {
-            "job": [job for job, _ in rows],
+            "job": [job.job for job, _ in rows],
             "stage": [speed.stage for _, speed in rows],
             "workers": [speed.num_workers for _, speed in rows],
             "frames_per_s": [_round(speed.median_fps) for _, speed in rows],
             "best": [_round(speed.best_fps) for _, speed in rows],
             "cpu_ms_a_frame": [round(speed.cpu_ms, 2) for _, speed in rows],
+            "share": [None if speed is job.end_to_end else round(job.share(speed), 3) for job, speed in rows],
         }
     )
 

@@ -12,7 +12,7 @@ Letters in shapes: N crops, H and W pixels.
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from framevault.codecs.dicm.networks import NUM_QUALITIES
 from framevault.codecs.dicm.training import Losses, TrainedModels, compute_losses, compute_symbol_bits
 from framevault.codecs.dicm.video_checkpoint import export_video
 from framevault.codecs.entropy.densities import frequency_tables
+from framevault.configs.train import TrainDicmJob
 from framevault.pipeline.jobs.train.codec_measure import measure_checkpoint
 from framevault.pipeline.jobs.train.codec_recipe import choose_recipe
 from framevault.pipeline.jobs.train.codec_start import CodecStart, make_start
@@ -39,7 +40,7 @@ from framevault.pipeline.jobs.train.optimisation import (
     sized_groups,
 )
 from framevault.pipeline.jobs.train.pictures import PictureSet
-from framevault.pipeline.jobs.train.stages import Batch, Row, StageSetup, State
+from framevault.pipeline.jobs.train.stages import Batch, Row, StageSetup, State, as_mapping
 from framevault.pipeline.jobs.train.steering import RateSteering, weights_from_slopes
 
 TYPICAL_BPP = (0.06, 0.085, 0.12, 0.17, 0.24, 0.34, 0.48, 0.68)
@@ -59,7 +60,7 @@ NUM_PROBE_BATCHES = 4
 class CodecStage:
     """Trains all of a codec but its frozen backbone."""
 
-    def __init__(self, setup: StageSetup) -> None:
+    def __init__(self, setup: StageSetup[TrainDicmJob]) -> None:
         """Load or make the networks, and measure what the data is like.
 
         Raises:
@@ -127,12 +128,12 @@ class CodecStage:
 
     def load_state_dict(self, state: State) -> None:
         """Take what `state_dict` gave."""
-        self._parts.load_state_dict(_mapping(state["parts"]))
-        self._average.load_state_dict(_mapping(state["average"]))
-        self._descent.load_state_dict(_mapping(state["descent"]))
-        self._finishing_descent.load_state_dict(_mapping(state["finishing_descent"]))
+        self._parts.load_state_dict(as_mapping(state["parts"]))
+        self._average.load_state_dict(as_mapping(state["average"]))
+        self._descent.load_state_dict(as_mapping(state["descent"]))
+        self._finishing_descent.load_state_dict(as_mapping(state["finishing_descent"]))
         self._is_finishing = bool(state["is_finishing"])
-        self._steering.load_state_dict(_mapping(state["steering"]))
+        self._steering.load_state_dict(as_mapping(state["steering"]))
 
     def export(self, path: Path) -> None:
         """Write the running average as a checkpoint that `load_dicm` reads."""
@@ -276,8 +277,3 @@ def _loss_figures(losses: Losses) -> dict[str, float]:
     if losses.divergence is not None:
         figures["divergence"] = losses.divergence
     return {name: float(value.detach().mean()) for name, value in figures.items()}
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    assert isinstance(value, dict)
-    return value

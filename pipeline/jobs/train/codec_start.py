@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from framevault.codecs.checkpoint import load_checkpoint
 from framevault.codecs.dicm.bitstream import Bitstream
 from framevault.codecs.dicm.checkpoint import read_tensors
-from framevault.codecs.dicm.config import BlockKind, DicmConfig
+from framevault.codecs.dicm.config import DicmConfig
 from framevault.codecs.dicm.entropy_model import EntropyNetworks
 from framevault.codecs.dicm.networks import DicmNetworks
 from framevault.codecs.dicm.temporal_model import TemporalNetworks
@@ -26,6 +26,7 @@ from framevault.codecs.entropy.integer import IntConv2d
 from framevault.codecs.entropy.quantisation import RoundedConv2d
 from framevault.codecs.entropy.tables import FlagTable, FrequencyTables
 from framevault.codecs.errors import CheckpointError
+from framevault.configs.train import TrainDicmJob
 from framevault.pipeline.jobs.train.frozen_backbone import FrozenTail, make_backbone, start_path
 from framevault.pipeline.jobs.train.stages import StageSetup
 
@@ -72,22 +73,22 @@ class CodecStart:
     """What its video mode has; None without one, and with random networks."""
 
 
-def make_start(setup: StageSetup) -> CodecStart:
+def make_start(setup: StageSetup[TrainDicmJob]) -> CodecStart:
     """Load or make networks and backbone.
 
     Raises:
         CheckpointError: A file is missing, damaged or another's; names it and the key.
     """
-    path = start_path(setup.job)
-    if setup.job.from_scratch:
-        models, video = _random_models(setup.job.blocks), None
+    job, path = setup.job, start_path(setup.job)
+    if job.from_scratch or path is None:
+        models, video = _random_models(DicmConfig.usual(job.architecture, blocks=job.blocks)), None
     else:
         stored = read_start(path)
         models, video = stored.models, stored.video
     backbone = make_backbone(setup)
     models.networks.head.load_state_dict(backbone.head.state_dict())
     models.networks.head.requires_grad_(False)
-    is_known = backbone.is_starts and not setup.job.from_scratch
+    is_known = backbone.is_starts and not job.from_scratch
     return CodecStart(
         models=models,
         tail=backbone.tail.to(setup.device, memory_format=torch.channels_last),  # type: ignore[call-overload]  # torch's stub lacks this form
@@ -97,8 +98,7 @@ def make_start(setup: StageSetup) -> CodecStart:
     )
 
 
-def _random_models(blocks: BlockKind) -> TrainedModels:
-    config = DicmConfig(blocks=blocks)
+def _random_models(config: DicmConfig) -> TrainedModels:
     entropy = EntropyNetworks(config, RoundedConv2d)
     spread_activations(entropy)
     return TrainedModels(networks=DicmNetworks(config), entropy=entropy, hyper=make_density(config.hyper))
@@ -111,28 +111,31 @@ def spread_activations(entropy: EntropyNetworks) -> None:
     Outside, rounding and clamping leave no gradient.
     """
     for layer in (entropy.expand_1, entropy.expand_2, *entropy.contexts):
-        _start_layer(layer, size=1.0, bias=HIDDEN_BIAS)
+        start_layer(layer, size=1.0, bias=HIDDEN_BIAS)
     # z is a few units large, hidden activations ten times that.
-    _start_layer(entropy.expand_1, size=HIDDEN_BIAS / 3, bias=HIDDEN_BIAS)
-    _start_ends(entropy.scales, entropy.means, scale=MIDDLE_SCALE)
+    start_layer(entropy.expand_1, size=HIDDEN_BIAS / 3, bias=HIDDEN_BIAS)
+    start_ends(entropy.scales, entropy.means, scale=MIDDLE_SCALE)
 
 
 @torch.no_grad()
 def spread_temporal(networks: TemporalNetworks) -> None:
     """Give random networks of predicted frames activations within their range, and small scales: little changes."""
     for layer in (networks.temporal, *networks.contexts):
-        _start_layer(layer, size=1.0, bias=HIDDEN_BIAS)
-    _start_ends(networks.scales, networks.means, scale=SMALL_SCALE)
+        start_layer(layer, size=1.0, bias=HIDDEN_BIAS)
+    start_ends(networks.scales, networks.means, scale=SMALL_SCALE)
 
 
-def _start_ends(scales: Iterable[nn.Module], means: Iterable[nn.Module], *, scale: float) -> None:
+@torch.no_grad()
+def start_ends(scales: Iterable[nn.Module], means: Iterable[nn.Module], *, scale: float) -> None:
+    """Give the layers that end in scale indices and means small random weights, and a scale to begin with."""
     for layer in scales:
-        _start_layer(layer, size=0.1, bias=scale)
+        start_layer(layer, size=0.1, bias=scale)
     for layer in means:
-        _start_layer(layer, size=0.05, bias=0.0)
+        start_layer(layer, size=0.05, bias=0.0)
 
 
-def _start_layer(layer: nn.Module, *, size: float, bias: float) -> None:
+@torch.no_grad()
+def start_layer(layer: nn.Module, *, size: float, bias: float) -> None:
     """Give a layer random weights, times `size`, that keep its input's size, and a bias."""
     assert isinstance(layer, RoundedConv2d)
     assert layer.conv.bias is not None

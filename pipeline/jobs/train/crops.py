@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from framevault.codecs.dicm.backbone import IMAGENET_MEAN, IMAGENET_STD
+from framevault.codecs.dicm.backbones.pixels import normalise
 from framevault.pipeline.jobs.train.pictures import PictureSet
 
 SMALLEST_SCALE, LARGEST_SCALE = 0.5, 1.3
@@ -73,6 +73,4 @@ def _random_crop(rgb_hwc: NDArray[np.uint8], rng: np.random.Generator, *, side: 
 
 def normalised(rgb_nchw: Tensor, device: torch.device) -> Tensor:
     """Return ImageNet-normalised float32 pictures of uint8 ones, on a device, channels last."""
-    mean = torch.tensor(IMAGENET_MEAN, device=device)[:, None, None]
-    std = torch.tensor(IMAGENET_STD, device=device)[:, None, None]
-    return ((rgb_nchw.to(device).float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+    return normalise(rgb_nchw, device=device).contiguous(memory_format=torch.channels_last)

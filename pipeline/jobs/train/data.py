@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from framevault.configs.train import TrainDicmJob
+from framevault.configs.train import TrainSettings
 from framevault.pipeline.events import Note
 from framevault.pipeline.executors.base import EventSink
 from framevault.pipeline.exits import PreflightError
@@ -43,8 +43,8 @@ class TrainingData:
     """What was left out, as far as this process knows."""
 
 
-def load_data(job: TrainDicmJob, world: World, *, on_event: EventSink) -> TrainingData:
-    """Find, choose and decode the pictures.
+def load_data(job: TrainSettings, world: World, *, short_side: int, on_event: EventSink) -> TrainingData:
+    """Find, choose and decode the pictures; larger ones are scaled down to the short side.
 
     Raises:
         InputError: A source is not there.
@@ -53,7 +53,7 @@ def load_data(job: TrainDicmJob, world: World, *, on_event: EventSink) -> Traini
     limits = DecodeLimits(**job.limits.model_dump())
     locations = expand_inputs(job.data)
     on_event(Note(text=f"data: looking into {len(locations)} sources"))
-    found = find_candidates(locations, video_fps=job.video_fps, short_side=job.short_side, limits=limits)
+    found = find_candidates(locations, video_fps=job.video_fps, short_side=short_side, limits=limits)
     _check_any(found.candidates, found.unreadable)
     split = split_candidates(
         found.candidates,
@@ -77,7 +77,7 @@ def _share(candidates: tuple[Candidate, ...], world: World) -> tuple[Candidate, 
     return tuple(each for number, each in enumerate(candidates) if number // run % world.size == world.rank)
 
 
-def _load(candidates: tuple[Candidate, ...], job: TrainDicmJob, limits: DecodeLimits, on_event: EventSink) -> Loaded:
+def _load(candidates: tuple[Candidate, ...], job: TrainSettings, limits: DecodeLimits, on_event: EventSink) -> Loaded:
     def tell(num_done: int) -> None:
         if num_done % NOTE_EVERY == 0:
             on_event(Note(text=f"data: {num_done} of {len(candidates)} pictures decoded"))
@@ -97,7 +97,7 @@ def _check_any(good: tuple[object, ...], unreadable: tuple[Unreadable, ...]) -> 
         raise PreflightError(f"data: expected pictures or videos, none of {len(unreadable)} can be read: {reasons}")
 
 
-def _check_enough(num_pictures: int, job: TrainDicmJob, world: World, *, num_unreadable: int, split: Split) -> None:
+def _check_enough(num_pictures: int, job: TrainSettings, world: World, *, num_unreadable: int, split: Split) -> None:
     needed = job.batch_size * world.size
     if num_pictures < needed:
         raise PreflightError(

@@ -4,7 +4,7 @@
 
     config.yaml                    all settings, resolved
     metrics.jsonl                  rows of kinds `training`, `validation`, `finished`
-    dicm.safetensors               the codec, as the last finished stage left it
+    <codec>.safetensors            the codec, as the last finished stage left it
     <stage>.safetensors            what the stage exported last
     <stage>.png                    its curves
     unreadable.txt                 sources and pictures that were left out, if any
@@ -23,7 +23,7 @@ from pathlib import Path
 import yaml
 
 from framevault.configs.loading import load_job
-from framevault.configs.train import TrainDicmJob, changed_keys
+from framevault.configs.train import TrainSettings, changed_keys
 from framevault.pipeline.exits import PreflightError
 from framevault.pipeline.jobs.train.saved_state import put_in_place
 from framevault.pipeline.jobs.train.stages import Row
@@ -44,16 +44,16 @@ class TrainingFolder:
         """Return where a stage's export lies."""
         return self.path / f"{stage}.safetensors"
 
-    @property
-    def codec_path(self) -> Path:
-        """Return where the codec lies that is to be used."""
-        return self.path / "dicm.safetensors"
+    def codec_path(self, codec: str) -> Path:
+        """Return where the checkpoint of a codec lies that is to be used."""
+        return self.path / f"{codec}.safetensors"
 
-    def publish(self, stage: str) -> None:
-        """Make what a stage exported the codec that is to be used."""
-        temporary = self.codec_path.with_suffix(".tmp")
+    def publish(self, stage: str, *, codec: str) -> None:
+        """Make what a stage exported the checkpoint that is to be used."""
+        path = self.codec_path(codec)
+        temporary = path.with_suffix(".tmp")
         shutil.copyfile(self.export_path(stage), temporary)
-        put_in_place(temporary, self.codec_path)
+        put_in_place(temporary, path)
 
     def plot_path(self, stage: str) -> Path:
         """Return where a stage's curves are drawn."""
@@ -111,7 +111,7 @@ class TrainingFolder:
 
 
 @contextmanager
-def open_folder(job: TrainDicmJob) -> Iterator[TrainingFolder]:
+def open_folder(job: TrainSettings) -> Iterator[TrainingFolder]:
     """Make or take over the folder of a training, for this process alone.
 
     Raises:
@@ -135,10 +135,10 @@ def open_folder(job: TrainDicmJob) -> Iterator[TrainingFolder]:
         os.close(lock)
 
 
-def _check_config(job: TrainDicmJob, path: Path) -> None:
+def _check_config(job: TrainSettings, path: Path) -> None:
     """Compare the settings with those of the training that lies there, and write them down."""
     if path.exists():
-        before = load_job(TrainDicmJob, path, overrides={})
+        before = load_job(type(job), path, overrides={})
         if changed := changed_keys(before, job):
             differences = "; ".join(
                 f"{key}: {getattr(before, key)!r} before, {getattr(job, key)!r} now" for key in changed

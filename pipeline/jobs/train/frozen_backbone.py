@@ -6,6 +6,9 @@
 | a file of one's own | the file's | the file's |
 | none, but torchvision's weights are on this machine | the start's | torchvision's, if the start's head is theirs |
 | none at all | the start's | none: only the codec's own features are compared, and it is said |
+
+A codec from random networks has its head from the shipped checkpoint, if that is of the same architecture; otherwise
+from weights that are given or on this machine.
 """
 
 from dataclasses import dataclass
@@ -14,11 +17,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from framevault.codecs.checkpoint import load_checkpoint
-from framevault.codecs.dicm import backbone as mobilenet_v2
-from framevault.codecs.dicm.backbones.files import find_weights, read_tensors
-from framevault.codecs.dicm.backbones.layouts import CLASSIFIER_KEYS, backbone_shapes, backbone_tensors
+from framevault.codecs.dicm.backbones.checkpoints import KNOWN_FILES, known_file
+from framevault.codecs.dicm.backbones.files import find_weights, hub_path, read_tensors
+from framevault.codecs.dicm.backbones.layouts import CLASSIFIER_KEYS, NORM_EPSILON, backbone_shapes, backbone_tensors
 from framevault.codecs.dicm.backbones.registry import (
+    BACKBONES,
     BackboneWeights,
     Tail,
     build_head,
@@ -33,12 +36,7 @@ from framevault.codecs.spec import CodecSpec
 from framevault.configs.train import TrainDicmJob
 from framevault.pipeline.jobs.train.backbone_parts import load_parts, read_parts
 from framevault.pipeline.jobs.train.stages import StageSetup
-
-NORM_EPSILON = 1e-5
-"""Of the backbone's batch normalisation: torchvision's."""
-
-SAME_HEAD = 1e-4
-"""Heads that differ by less, relatively, are one."""
+from framevault.workers.weights import SAME_HEAD, backbone_of, read_head
 
 
 class FrozenTail(nn.Module):
@@ -84,24 +82,43 @@ class FrozenBackbone:
     """Whether the head is that of the checkpoint which the training starts from."""
 
 
-def start_path(job: TrainDicmJob) -> Path:
-    """Return the checkpoint that gives the networks, or with random ones at least the head."""
-    path = CodecSpec(name="dicm", weights=job.init).checkpoint_path
-    assert path is not None
-    return path
+def start_path(job: TrainDicmJob) -> Path | None:
+    """Return the checkpoint that gives the networks, or with random ones at least the head; None if none is needed.
+
+    Raises:
+        CheckpointError: It can't be read, or is of another architecture, and networks are to come from it.
+    """
+    spec = _start_spec(job)
+    return None if spec is None else spec.checkpoint_path
 
 
-def make_backbone(setup: StageSetup) -> FrozenBackbone:
+def _start_spec(job: TrainDicmJob) -> CodecSpec | None:
+    spec = CodecSpec(name="dicm", weights=job.init)
+    stored = backbone_of(spec)
+    if stored == job.architecture:
+        return spec
+    if job.from_scratch:
+        return None
+    raise CheckpointError(
+        f"{spec.checkpoint_path} is a codec of {stored}, expected one of {job.architecture}: name another (--init) or "
+        f"architecture (--architecture), or start from random networks (--from-scratch)"
+    )
+
+
+def make_backbone(setup: StageSetup[TrainDicmJob]) -> FrozenBackbone:
     """Build the backbone, and say what can't be done without its weights.
 
     Raises:
         CheckpointError: A file is missing, damaged or another's; names it and the key.
     """
-    head = _read_head(start_path(setup.job))
+    spec = _start_spec(setup.job)
     weights, classes = _find_weights(setup.job)
     if "pretrain" in setup.earlier:
-        return _pretrained(setup, head)
+        return _pretrained(setup)
     own_head = None if weights is None else build_head(weights)
+    head = own_head if spec is None else read_head(spec)
+    if head is None:
+        raise CheckpointError(_missing_head(setup.job))
     is_starts = own_head is None or head_difference(own_head, head) < SAME_HEAD
     is_given = setup.job.backbone is not None
     tail = build_tail(weights) if weights is not None and (is_given or is_starts) else None
@@ -117,15 +134,12 @@ def make_backbone(setup: StageSetup) -> FrozenBackbone:
     )
 
 
-def _read_head(path: Path) -> nn.Module:
-    tensors, _ = load_checkpoint(path, codec="dicm")
-    head = mobilenet_v2.build_head()
-    prefix = "networks.head."
-    try:
-        head.load_state_dict({name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)})
-    except RuntimeError as error:
-        raise CheckpointError(f"{path} does not fit the dicm codec: {error}") from error
-    return head.eval().requires_grad_(False)
+def _missing_head(job: TrainDicmJob) -> str:
+    name = BACKBONES[job.architecture].usual_weights
+    return (
+        f"a codec of {job.architecture} needs weights of it: name their file with --backbone, or put "
+        f"{known_file(name).file_name} into {hub_path(known_file(name)).parent} (framevault weights fetch {name})"
+    )
 
 
 def _find_weights(job: TrainDicmJob) -> tuple[BackboneWeights | None, nn.Linear | None]:
@@ -134,13 +148,26 @@ def _find_weights(job: TrainDicmJob) -> tuple[BackboneWeights | None, nn.Linear 
     Returns:
         The weights, None if there are none; and their classifier, if it has other classes than ImageNet's.
     """
-    if job.backbone is not None:
-        return _read_own(Path(job.backbone), job.architecture)
-    return (None if find_weights(job.architecture) is None else load_backbone(job.architecture)), None
+    usual = BACKBONES[job.architecture].usual_weights
+    if job.backbone is None:
+        return (None if find_weights(usual) is None else load_backbone(usual)), None
+    path = Path(job.backbone)
+    if path.exists() or job.backbone not in KNOWN_FILES:
+        return _read_own(path, job.architecture)
+    weights = load_backbone(job.backbone)
+    if weights.backbone != job.architecture:
+        raise CheckpointError(
+            f"weights {job.backbone!r} are of {weights.backbone}, expected those of {job.architecture}"
+        )
+    return weights, None
 
 
 def _read_own(path: Path, architecture: str) -> tuple[BackboneWeights, nn.Linear | None]:
     """Read a backbone from a file, with whatever classes its classifier has."""
+    for name, file in KNOWN_FILES.items():
+        if file.file_name == path.name and file.backbone == architecture:
+            # Its layout and normalisation are known, and so is its checksum.
+            return load_backbone(name, path=path), None
     content = read_tensors(path)
     weight_name, bias_name = CLASSIFIER_KEYS[architecture]
     weight, bias = content.get(weight_name), content.get(bias_name)
@@ -157,19 +184,20 @@ def _read_own(path: Path, architecture: str) -> tuple[BackboneWeights, nn.Linear
     return BackboneWeights(backbone=architecture, tensors=tensors, norm_epsilon=NORM_EPSILON, path=path), classes
 
 
-def _pretrained(setup: StageSetup, head: nn.Module) -> FrozenBackbone:
+def _pretrained(setup: StageSetup[TrainDicmJob]) -> FrozenBackbone:
     """Build the backbone that stage `pretrain` left; its classifier was trained on other features."""
     path = setup.earlier["pretrain"]
     tensors = read_parts(path)
-    tail = mobilenet_v2.Tail()
+    row = BACKBONES[setup.job.architecture]
+    head, tail = row.make_head(), row.make_tail()
     load_parts(head, "head", tensors)
     load_parts(tail.stages, "tail", tensors)
     setup.say(f"deep losses: with {path.name}, without classes")
     frozen = FrozenTail(tail.eval().requires_grad_(False), precision=_precision(setup), has_classifier=False)
-    return FrozenBackbone(head=head, tail=frozen, is_starts=False)
+    return FrozenBackbone(head=head.eval().requires_grad_(False), tail=frozen, is_starts=False)
 
 
-def _say_which(setup: StageSetup, weights: BackboneWeights | None, *, has_tail: bool) -> None:
+def _say_which(setup: StageSetup[TrainDicmJob], weights: BackboneWeights | None, *, has_tail: bool) -> None:
     if has_tail and weights is not None:
         setup.say(f"deep losses: with {weights.path.name}")
     elif weights is None:
@@ -184,7 +212,7 @@ def _say_which(setup: StageSetup, weights: BackboneWeights | None, *, has_tail: 
         )
 
 
-def _precision(setup: StageSetup) -> torch.dtype:
+def _precision(setup: StageSetup[TrainDicmJob]) -> torch.dtype:
     match setup.job.precision:
         case "float32":
             return torch.float32

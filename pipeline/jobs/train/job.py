@@ -1,8 +1,8 @@
-"""`framevault train dicm`: sources in, a checkpoint for `framevault compress --weights` out."""
+"""`framevault train`: sources in, a checkpoint for `framevault compress --weights` out."""
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from framevault.configs.train import TrainDicmJob
+from framevault.configs.train import TrainDicmJob, TrainSettings
+from framevault.configs.train_hsc import TrainHscJob
 from framevault.pipeline.events import Event, Note
 from framevault.pipeline.executors.base import EventSink
 from framevault.pipeline.exits import ExitCode
@@ -18,36 +19,26 @@ from framevault.pipeline.jobs.train.budget import Budget
 from framevault.pipeline.jobs.train.data import load_data
 from framevault.pipeline.jobs.train.display import open_training_display
 from framevault.pipeline.jobs.train.folder import TrainingFolder, open_folder
+from framevault.pipeline.jobs.train.hsc.stage_table import HSC
+from framevault.pipeline.jobs.train.kind import TrainingKind
 from framevault.pipeline.jobs.train.loop import StageLoop, Surroundings, mix_seed
 from framevault.pipeline.jobs.train.pictures import PictureSet
 from framevault.pipeline.jobs.train.processes import Launch, run_together
-from framevault.pipeline.jobs.train.stage_table import STAGE_ROWS
-from framevault.pipeline.jobs.train.stages import Batch, StageSetup
+from framevault.pipeline.jobs.train.stage_table import DICM
+from framevault.pipeline.jobs.train.stages import Batch, Job, StageRow, StageSetup
 from framevault.pipeline.jobs.train.stop_signal import watch_for_stop
 from framevault.pipeline.jobs.train.world import World
 from framevault.pipeline.tables import print_table
+from framevault.workers.memory import keep_freed_memory
 
 MOST_LISTED = 20
 """So many pictures that could not be read are listed; the file has all of them."""
-
-MEASURED_COLUMNS: tuple[str, ...] = (
-    "quality",
-    "pictures",
-    "bytes_per_picture",
-    "bits_per_pixel",
-    "feature_error",
-    "tail_error",
-)
-"""Of the table at the end."""
-
-DEFAULT_STAGES = ("codec", "video")
-"""Trained unless told otherwise."""
 
 _STATISTICS = 2**32 - 1
 """Stands in the seed of batches that are drawn for statistics, where a step's number would."""
 
 
-def print_train(job: TrainDicmJob, *, launch: Launch | None, as_json: bool) -> ExitCode:
+def print_train(job: TrainSettings, *, launch: Launch | None, as_json: bool) -> ExitCode:
     """Train, show how it goes, and print what was measured.
 
     Args:
@@ -68,31 +59,51 @@ def print_train(job: TrainDicmJob, *, launch: Launch | None, as_json: bool) -> E
     run_together(train_process, job, launch=launch, as_json=as_json)
     if launch is not None and launch.rank:
         return ExitCode.DONE
+    match job:
+        case TrainDicmJob():
+            _print_result(DICM, job, as_json=as_json)
+        case TrainHscJob():
+            _print_result(HSC, job, as_json=as_json)
+    has_unreadable = bool(TrainingFolder(Path(job.out)).read_unreadable())
+    return ExitCode.QUARANTINED if has_unreadable and launch is None else ExitCode.DONE
+
+
+def _print_result(kind: TrainingKind[Job], job: Job, *, as_json: bool) -> None:
+    """Print what was exported, measured and left out."""
     folder = TrainingFolder(Path(job.out))
     unreadable = folder.read_unreadable()
-    measured = _compare_measured(folder.rows("codec"))
+    measured = _compare_measured(folder, kind)
+    path = folder.codec_path(kind.codec)
     if as_json:
-        exported = str(folder.codec_path) if folder.codec_path.exists() else None
+        exported = str(path) if path.exists() else None
         summary = {"exported": exported, "unreadable": unreadable, "measured": measured.to_pylist()}
         sys.stdout.write(json.dumps({"event": "summary", **summary}) + "\n")
     else:
         if measured.num_rows:
             print_table(measured, title="Held-out pictures through real streams")
-        sys.stdout.write(_describe(folder, unreadable))
-    return ExitCode.QUARANTINED if unreadable and launch is None else ExitCode.DONE
+        sys.stdout.write(_describe(folder, kind.codec, unreadable))
 
 
-def train_process(job: TrainDicmJob, world: World, device: torch.device, as_json: bool) -> None:
+def train_process(job: TrainSettings, world: World, device: torch.device, as_json: bool) -> None:
     """Do one process's part of a training; the first one writes and speaks."""
+    keep_freed_memory()
+    match job:
+        case TrainDicmJob():
+            _train(DICM, job, world, device=device, as_json=as_json)
+        case TrainHscJob():
+            _train(HSC, job, world, device=device, as_json=as_json)
+
+
+def _train(kind: TrainingKind[Job], job: Job, world: World, *, device: torch.device, as_json: bool) -> None:
     if job.threads is not None:
         torch.set_num_threads(job.threads)
     opened = open_folder(job) if world.is_first else nullcontext(TrainingFolder(Path(job.out)))
     display = open_training_display(as_json=as_json) if world.is_first else nullcontext(_ignore)
     with opened as folder, display as on_event:
-        if all(folder.is_finished(name) for name in job.stages or DEFAULT_STAGES):
+        if all(folder.is_finished(name) for name in kind.usual_stages(job)):
             on_event(Note(text=f"{job.out}: finished before"))
             return
-        data = load_data(job, world, on_event=on_event)
+        data = load_data(job, world, short_side=kind.short_side(job), on_event=on_event)
         unreadable = world.gather([f"{each.name}: {each.reason}" for each in data.unreadable])
         if world.is_first:
             folder.write_unreadable(list(dict.fromkeys(unreadable)))
@@ -106,12 +117,13 @@ def train_process(job: TrainDicmJob, world: World, device: torch.device, as_json
                 is_told_to_stop=is_told_to_stop,
                 on_event=on_event,
             )
-            _train_stages(_budgets(job, _choose_stages(around)), around, device)
+            _train_stages(kind, job, around, device=device)
 
 
-def _train_stages(budgets: dict[str, Budget], around: Surroundings, device: torch.device) -> None:
+def _train_stages(kind: TrainingKind[Job], job: Job, around: Surroundings, *, device: torch.device) -> None:
     """Train the chosen stages, one after another."""
-    job, world = around.job, around.world
+    world = around.world
+    budgets = _budgets(job, kind.rows, kind.choose_stages(job, around))
     earlier: dict[str, Path] = {}
     for number, (name, budget) in enumerate(budgets.items()):
         setup = StageSetup(
@@ -124,35 +136,30 @@ def _train_stages(budgets: dict[str, Budget], around: Surroundings, device: torc
             earlier=dict(earlier),
         )
         torch.manual_seed(mix_seed(job.seed, number))
-        StageLoop(name, STAGE_ROWS[name].build(setup), budget, around).run()
+        row = kind.rows[name]
+
+        def finish(path: Path, *, makes_codec: bool = row.makes_codec) -> None:
+            if makes_codec:
+                kind.finish(path, around.training, device)
+
+        StageLoop(name, row.build(setup), budget, around, finish=finish).run()
         earlier[name] = around.folder.export_path(name)
-        if world.is_first and STAGE_ROWS[name].makes_codec:
-            around.folder.publish(name)
+        if world.is_first and row.makes_codec:
+            around.folder.publish(name, codec=kind.codec)
+        # The next stage reads in every process what the first one has written.
+        world.wait()
 
 
-def _choose_stages(around: Surroundings) -> Sequence[str]:
-    """Return the stages that were asked for, or all that make a codec and have what they need."""
-    if around.job.stages is not None:
-        return around.job.stages
-    (num_without,) = around.world.largest([float(not around.training.clips)])
-    if not num_without:
-        return DEFAULT_STAGES
-    if around.world.is_first and not around.folder.is_finished("video"):
-        around.on_event(Note(text="stage video is left out: in the data no frames follow one another within a second"))
-        around.folder.append_rows([{"stage": "video", "kind": "finished", "step": 0}])
-    return [name for name in DEFAULT_STAGES if name != "video"]
-
-
-def _budgets(job: TrainDicmJob, stages: Sequence[str]) -> dict[str, Budget]:
+def _budgets(job: TrainSettings, rows: Mapping[str, StageRow[Job]], stages: Sequence[str]) -> dict[str, Budget]:
     """Return each chosen stage's part of the budget."""
     minutes = job.trained_minutes
     whole = Budget(steps=job.steps, seconds=None if minutes is None else 60 * minutes)
-    total = sum(STAGE_ROWS[name].share for name in stages)
-    return {name: whole.share(STAGE_ROWS[name].share / total) for name in stages}
+    total = sum(rows[name].share for name in stages)
+    return {name: whole.share(rows[name].share / total) for name in stages}
 
 
 def _sampler(
-    job: TrainDicmJob, world: World, pictures: PictureSet
+    job: TrainSettings, world: World, pictures: PictureSet
 ) -> Callable[[Callable[[PictureSet, np.random.Generator], Batch], int], list[Batch]]:
     def draw_samples(draw: Callable[[PictureSet, np.random.Generator], Batch], num_batches: int) -> list[Batch]:
         seeds = [(job.seed, world.rank, _STATISTICS, number) for number in range(num_batches)]
@@ -169,13 +176,14 @@ def _ignore(event: Event) -> None:
     """Take an event of a process that is not to speak."""
 
 
-def _compare_measured(rows: list[dict[str, object]]) -> pa.Table:
+def _compare_measured(folder: TrainingFolder, kind: TrainingKind[Job]) -> pa.Table:
     """Return the last measurement by quality, beside that of the checkpoint which the training began with."""
-    measured = [row for row in rows if row.get("kind") == "validation"]
+    by_stage = ([row for row in folder.rows(name) if row.get("kind") == "validation"] for name in kind.measured_stages)
+    measured = next(filter(None, by_stage), [])
     trained = [row for row in measured if row.get("checkpoint") == "trained"]
     last = [row for row in trained if row.get("step") == trained[-1].get("step")]
     start = {row.get("quality"): row for row in measured if row.get("checkpoint") == "start"}
-    names = [name for name in MEASURED_COLUMNS if last and name in last[0]]
+    names = [name for name in kind.measured_columns if last and name in last[0]]
     table = {name: [_rounded(row[name]) for row in last] for name in names}
     if last and start:
         for name in names[3:]:
@@ -187,11 +195,13 @@ def _rounded(value: object) -> object:
     return round(value, 4) if isinstance(value, float) else value
 
 
-def _describe(folder: TrainingFolder, unreadable: list[str]) -> str:
+def _describe(folder: TrainingFolder, codec: str, unreadable: list[str]) -> str:
     """Say where things are, and what could not be read."""
     lines = [f"{folder.path}: metrics, curves, and what each stage learnt"]
-    if folder.codec_path.exists():
-        lines.append(f"use it:  framevault compress SOURCE... VAULT --weights {folder.codec_path}")
+    path = folder.codec_path(codec)
+    if path.exists():
+        option = "" if codec == "dicm" else f"--codec {codec} "
+        lines.append(f"use it:  framevault compress SOURCE... VAULT {option}--weights {path}")
     if unreadable:
         lines.append(f"{len(unreadable)} pictures or sources can't be read, and were left out:")
         lines += [f"  {line}" for line in unreadable[:MOST_LISTED]]

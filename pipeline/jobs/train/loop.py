@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from framevault.codecs.spec import HIGHEST_QUALITY, LOWEST_QUALITY
-from framevault.configs.train import TrainDicmJob
+from framevault.configs.train import TrainSettings
 from framevault.pipeline.events import Note, TrainingReport
 from framevault.pipeline.executors.base import EventSink
 from framevault.pipeline.jobs.train.budget import Budget, Stopwatch, Timer
@@ -39,7 +39,7 @@ ALL_QUALITIES = tuple(range(LOWEST_QUALITY, HIGHEST_QUALITY + 1))
 class Surroundings:
     """What the loop of every stage has."""
 
-    job: TrainDicmJob
+    job: TrainSettings
     """The settings."""
     world: World
     """The processes."""
@@ -58,8 +58,23 @@ class Surroundings:
 class StageLoop:
     """Trains one stage until its budget is used up."""
 
-    def __init__(self, name: str, stage: TrainingStage, budget: Budget, around: Surroundings) -> None:
+    def __init__(
+        self,
+        name: str,
+        stage: TrainingStage,
+        budget: Budget,
+        around: Surroundings,
+        *,
+        finish: Callable[[Path], None] = lambda path: None,
+    ) -> None:
         """Take up the stage where its saved state left it, if there is one.
+
+        Args:
+            name: The stage's.
+            stage: What is trained.
+            budget: For how long.
+            around: What the loop of every stage has.
+            finish: Adds to the last export what takes too long to find for each one.
 
         Raises:
             TrainingError: The saved state is damaged.
@@ -68,6 +83,7 @@ class StageLoop:
         self._stage = stage
         self._budget = budget
         self._around = around
+        self._finish = finish
         self._means = Means()
         state = load_state(around.folder.state_path(name))
         self._step, elapsed_s = (0, 0.0) if state is None else self._restore(state)
@@ -94,7 +110,7 @@ class StageLoop:
         if self._around.world.is_first:
             self._report()
             self._save()
-            self._export_and_measure(ALL_QUALITIES)
+            self._export_and_measure(ALL_QUALITIES, is_last=True)
             if self._around.is_told_to_stop():
                 # It may have cut the measuring short, which is done again.
                 raise KeyboardInterrupt
@@ -183,12 +199,14 @@ class StageLoop:
         self._means.load_state_dict(means)
         return step, elapsed_s
 
-    def _export_and_measure(self, qualities: Sequence[int]) -> None:
+    def _export_and_measure(self, qualities: Sequence[int], *, is_last: bool = False) -> None:
         """Put the stage's export in its place, measure it on the held-out pictures, and draw the curves."""
         folder = self._around.folder
         exported = folder.export_path(self._name)
         temporary = exported.with_name(f"{exported.stem}.new{exported.suffix}")
         self._stage.export(temporary)
+        if is_last:
+            self._finish(temporary)
         put_in_place(temporary, exported)
         self._measure(exported, qualities, checkpoint="trained")
         draw_curves(folder.plot_path(self._name), folder.rows(self._name), title=f"{self._name}, step {self._step}")

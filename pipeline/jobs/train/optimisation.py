@@ -77,17 +77,22 @@ class Descent:
         world: World,
         max_bad_steps: int,
         warm_up_steps: int = WARM_UP_STEPS,
+        betas: tuple[float, float] = (0.9, 0.999),
+        outlier_ratio: float = OUTLIER_RATIO,
     ) -> None:
-        """Remember what is trained; each parameter stands in one group."""
+        """Remember what is trained; each parameter stands in one group, and `betas` are AdamW's memories."""
         self._groups = tuple(groups)
         self._parameters = [parameter for group in groups for parameter in group.parameters]
         self._optimiser = torch.optim.AdamW(
-            [{"params": list(group.parameters), "weight_decay": group.weight_decay} for group in groups], lr=1e-4
+            [{"params": list(group.parameters), "weight_decay": group.weight_decay} for group in groups],
+            lr=1e-4,
+            betas=betas,
         )
         self._clip_norm = clip_norm
         self._world = world
         self._max_bad_steps = max_bad_steps
         self._warm_up_steps = warm_up_steps
+        self._outlier_ratio = outlier_ratio
         self._usual_norm: float | None = None
         self._bad_in_a_row = 0
         self.num_steps = 0
@@ -114,7 +119,7 @@ class Descent:
             self._count_bad()
             return Descended(gradient_norm=norm, is_finite=False, is_outlier=False)
         self._bad_in_a_row = 0
-        is_outlier = self._usual_norm is not None and norm > OUTLIER_RATIO * self._usual_norm
+        is_outlier = self._usual_norm is not None and norm > self._outlier_ratio * self._usual_norm
         if not is_outlier:
             self._optimiser.step()
         self._learn_usual(norm)
@@ -153,7 +158,7 @@ class Descent:
         if self._usual_norm is None:
             self._usual_norm = norm
         # An outlier counts, or a loss that grows for good would be left out for ever; but not at its full length.
-        capped = min(norm, (OUTLIER_RATIO - 1) * self._usual_norm)
+        capped = min(norm, (self._outlier_ratio - 1) * self._usual_norm)
         self._usual_norm = NORM_DECAY * self._usual_norm + (1 - NORM_DECAY) * capped
 
     def _count_bad(self) -> None:

@@ -1,6 +1,6 @@
 """The curves of a training as a PNG, drawn with Pillow: losses, rates of all qualities, and what was measured.
 
-[ losses over steps ] [ rates over steps, logarithmic ] [ measured: feature error over bits a pixel ]
+[ losses over steps ] [ rates over steps, logarithmic ] [ measured: errors over bits a pixel, each by its name ]
 """
 
 import math
@@ -21,8 +21,15 @@ MARGIN_LEFT, MARGIN_TOP, MARGIN_RIGHT, MARGIN_BOTTOM = 70, 40, 20, 45
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#7f7f7f", "#bcbd22", "#e377c2")
 """Of the lines, in turn."""
 
-LOSS_NAMES = ("loss", "finishing_loss", "features", "stage1", "stage2", "stage3", "divergence")
+LOSS_NAMES = (
+    *("loss", "finishing_loss", "features", "stage1", "stage2", "stage3", "divergence"),
+    *("absolute", "squared", "perceptual", "adversarial", "discriminator"),
+)
 """Figures of the first panel, where the stage has them."""
+
+
+MEASURED_NAMES = ("feature_error", "psnr_db", "mobilenet_v2_distance", "detector_distance")
+"""Measured figures that get a panel each, where there are any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +49,7 @@ def draw_curves(path: Path, rows: Sequence[Mapping[str, object]], *, title: str)
     panels = [
         ("losses", [_over_steps(training, name) for name in LOSS_NAMES]),
         ("estimated bits a pixel", [_over_steps(training, name) for name in rate_names]),
-        ("measured: feature error over bits a pixel", _measured(rows)),
+        *((f"measured: {name.replace('_', ' ')} over bits a pixel", _measured(rows, name)) for name in MEASURED_NAMES),
     ]
     drawn = [(heading, [line for line in lines if line.points]) for heading, lines in panels]
     drawn = [(heading, lines) for heading, lines in drawn if lines]
@@ -61,14 +68,14 @@ def _over_steps(rows: Sequence[Mapping[str, object]], name: str) -> Line:
     return Line(label=name, points=tuple(point for point in points if all(map(math.isfinite, point))))
 
 
-def _measured(rows: Sequence[Mapping[str, object]]) -> list[Line]:
-    """Return a line for the start and for the last measurement."""
+def _measured(rows: Sequence[Mapping[str, object]], name: str) -> list[Line]:
+    """Return a figure's line for the start and for the last measurement."""
     measured = [row for row in rows if row.get("kind") == "validation"]
     lines = []
     for checkpoint in ("start", "trained"):
         of_kind = [row for row in measured if row.get("checkpoint") == checkpoint]
         last = [row for row in of_kind if row.get("step") == of_kind[-1].get("step")]
-        points = [(_number(row, "bits_per_pixel"), _number(row, "feature_error")) for row in last]
+        points = [(_number(row, "bits_per_pixel"), _number(row, name)) for row in last]
         lines.append(Line(label=checkpoint, points=tuple(point for point in points if all(map(math.isfinite, point)))))
     return lines
 

@@ -24,6 +24,7 @@ from framevault.codecs.dicm.pretraining import Contrast, ContrastConfig, Semanti
 from framevault.codecs.dicm.redundancy import REDUNDANCY_ROWS, RedundancyElimination
 from framevault.codecs.dicm.semantic_crops import CropConfig, heat_map, object_boxes, sample_crops, whole_pictures
 from framevault.codecs.dicm.views import ViewConfig, vary
+from framevault.configs.train import TrainDicmJob
 from framevault.pipeline.exits import PreflightError
 from framevault.pipeline.jobs.train.backbone_parts import PARTS_CODEC
 from framevault.pipeline.jobs.train.codec_start import make_density
@@ -55,7 +56,7 @@ class PretrainStage:
     starts_from: Path | None = None
     """Nothing to compare with."""
 
-    def __init__(self, setup: StageSetup) -> None:
+    def __init__(self, setup: StageSetup[TrainDicmJob]) -> None:
         """Put the encoder together from the backbone that the later stages would have.
 
         Raises:
@@ -157,7 +158,7 @@ class PretrainStage:
         """Measure nothing: what was learnt shows in the codec."""
         return []
 
-    def _make_contrast(self, setup: StageSetup) -> Contrast:
+    def _make_contrast(self, setup: StageSetup[TrainDicmJob]) -> Contrast:
         backbone = make_backbone(setup)
         if backbone.tail.tail is None:
             raise PreflightError("stage pretrain needs the backbone's weights: name their file with --backbone")

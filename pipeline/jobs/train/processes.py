@@ -20,7 +20,7 @@ from multiprocessing.queues import Queue
 import torch
 from torch import distributed
 
-from framevault.configs.train import TrainDicmJob
+from framevault.configs.train import TrainSettings
 from framevault.pipeline.exits import PreflightError
 from framevault.pipeline.jobs.train.errors import TrainingError
 from framevault.pipeline.jobs.train.stop_signal import watch_for_stop
@@ -52,7 +52,7 @@ class Launch:
         return cls(rank=numbers[0], size=numbers[1], local_rank=numbers[2]) if len(numbers) == len(texts) else None
 
 
-def choose_device(job: TrainDicmJob, *, local_rank: int = 0) -> torch.device:
+def choose_device(job: TrainSettings, *, local_rank: int = 0) -> torch.device:
     """Return where a process computes.
 
     Raises:
@@ -69,7 +69,7 @@ def choose_device(job: TrainDicmJob, *, local_rank: int = 0) -> torch.device:
     return torch.device("cuda", number)
 
 
-def count_processes(job: TrainDicmJob) -> int:
+def count_processes(job: TrainSettings) -> int:
     """Return how many processes this machine starts: one a GPU, unless told otherwise."""
     if job.processes is not None:
         return job.processes
@@ -78,8 +78,8 @@ def count_processes(job: TrainDicmJob) -> int:
 
 
 def run_together(
-    train: Callable[[TrainDicmJob, World, torch.device, bool], None],
-    job: TrainDicmJob,
+    train: Callable[[TrainSettings, World, torch.device, bool], None],
+    job: TrainSettings,
     *,
     launch: Launch | None,
     as_json: bool,
@@ -112,7 +112,7 @@ def run_together(
 
 
 def _start_and_wait(
-    train: Callable[[TrainDicmJob, World, torch.device, bool], None], job: TrainDicmJob, *, size: int, as_json: bool
+    train: Callable[[TrainSettings, World, torch.device, bool], None], job: TrainSettings, *, size: int, as_json: bool
 ) -> None:
     """Start processes, hand a wish to stop on to them, and raise what the first one to fail raised."""
     context = multiprocessing.get_context("spawn")
@@ -167,8 +167,8 @@ def _last_error(errors: "Queue[BaseException]") -> BaseException | None:
 
 def _run_rank(
     rank: int,
-    train: Callable[[TrainDicmJob, World, torch.device, bool], None],
-    job: TrainDicmJob,
+    train: Callable[[TrainSettings, World, torch.device, bool], None],
+    job: TrainSettings,
     size: int,
     method: str,
     as_json: bool,

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from framevault.codecs.checkpoint import save_checkpoint
-from framevault.codecs.dicm.backbone import HEAD_CHANNELS
 from framevault.codecs.dicm.redundancy import (
     REDUNDANCY_ROWS,
     RedundancyElimination,
     RedundancyLosses,
     eliminate_redundancy,
 )
+from framevault.configs.train import TrainDicmJob
 from framevault.pipeline.jobs.train.backbone_parts import PARTS_CODEC, load_parts, read_parts
 from framevault.pipeline.jobs.train.codec_start import make_density
 from framevault.pipeline.jobs.train.crops import normalised, random_crops
@@ -36,7 +36,7 @@ class RedundancyStage:
     starts_from: Path | None = None
     """Nothing to compare with."""
 
-    def __init__(self, setup: StageSetup) -> None:
+    def __init__(self, setup: StageSetup[TrainDicmJob]) -> None:
         """Build RE, with what stage `pretrain` learnt if it ran before.
 
         Raises:
@@ -46,7 +46,6 @@ class RedundancyStage:
         self._device = setup.device
         self._head = make_backbone(setup).head.to(self._device)
         config = REDUNDANCY_ROWS[self._job.architecture]
-        assert config.channels == HEAD_CHANNELS
         self._parts = nn.ModuleDict(
             {"redundancy": RedundancyElimination(config), "density": make_density(config.widths[-1])}
         )

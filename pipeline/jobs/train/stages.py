@@ -2,7 +2,7 @@
 
 The loop (`loop.py`) knows neither networks nor losses: it draws batches, calls `step` until the budget is used up,
 saves and restores what `state_dict` gives, and writes down what `step` and `validate` say. A new stage is a class that
-fulfils `TrainingStage` and a row of `STAGE_ROWS`.
+fulfils `TrainingStage` and a row of its codec's table.
 
 Letters in shapes: N crops, H and W pixels.
 """
@@ -10,13 +10,13 @@ Letters in shapes: N crops, H and W pixels.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from framevault.configs.train import StageName, TrainDicmJob
+from framevault.configs.train import TrainSettings
 from framevault.pipeline.jobs.train.pictures import PictureSet
 from framevault.pipeline.jobs.train.world import World
 
@@ -26,13 +26,17 @@ State = Mapping[str, object]
 Row = Mapping[str, object]
 """A row of metrics.jsonl: numbers and strings by name."""
 
+Job = TypeVar("Job", bound=TrainSettings)
+"""The settings of one codec's training."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Batch:
     """What one step of one process learns from."""
 
     views: tuple[Tensor, ...]
-    """RGB uint8 [N, 3, H, W], one tensor a view; all views of one place show the same picture."""
+    """RGB uint8 [N, 3, H, W], one tensor a view; all views of one place show the same picture. A stage that learns from
+    what networks made of pictures has that instead, [N, ...] each."""
 
     @property
     def rgb_nchw(self) -> Tensor:
@@ -92,10 +96,10 @@ class TrainingStage(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class StageSetup:
+class StageSetup(Generic[Job]):
     """What a stage is made from."""
 
-    job: TrainDicmJob
+    job: Job
     """The settings."""
     device: torch.device
     """Where this process computes."""
@@ -112,14 +116,18 @@ class StageSetup:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StageRow:
-    """A stage of the table."""
+class StageRow(Generic[Job]):
+    """A stage of a codec's table."""
 
-    name: StageName
-    """Its name."""
     share: float
     """Its part of the budget, relative to the other chosen stages'."""
     makes_codec: bool
     """Whether what it exports is a codec's checkpoint."""
-    build: Callable[[StageSetup], TrainingStage]
+    build: Callable[[StageSetup[Job]], TrainingStage]
     """Makes it; torch's random numbers are seeded before the call."""
+
+
+def as_mapping(value: object) -> Mapping[str, object]:
+    """Return a member of a state that is a mapping."""
+    assert isinstance(value, dict)
+    return value

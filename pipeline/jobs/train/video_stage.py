@@ -23,6 +23,7 @@ from framevault.codecs.dicm.video import SkipRule
 from framevault.codecs.dicm.video_checkpoint import export_video, video_names
 from framevault.codecs.entropy.quantisation import RoundedConv2d
 from framevault.codecs.entropy.tables import BoolArray, flag_table_from_examples
+from framevault.configs.train import TrainDicmJob
 from framevault.pipeline.exits import PreflightError
 from framevault.pipeline.jobs.train.codec_start import read_start, spread_temporal
 from framevault.pipeline.jobs.train.crops import normalised, random_clips
@@ -56,7 +57,7 @@ class VideoStage:
     starts_from: Path | None = None
     """What it begins with is measured by stage `codec`."""
 
-    def __init__(self, setup: StageSetup) -> None:
+    def __init__(self, setup: StageSetup[TrainDicmJob]) -> None:
         """Load the codec: what stage `codec` exported, or else the start.
 
         Raises:
@@ -67,7 +68,10 @@ class VideoStage:
             raise PreflightError("stage video needs videos, sampled so that frames follow one another: raise video_fps")
         self._job = setup.job
         self._device = setup.device
-        self._codec_path = setup.earlier.get("codec", start_path(setup.job))
+        path = setup.earlier.get("codec") or start_path(setup.job)
+        if path is None:
+            raise PreflightError(f"stage video needs a codec of {setup.job.architecture}: train stage codec before it")
+        self._codec_path = path
         start = read_start(self._codec_path)
         self._codec = start.models.networks.requires_grad_(False).to(self._device)
         self._config = dataclasses.replace(

@@ -57,6 +57,10 @@ class World:
         distributed.all_reduce(tensor, distributed.ReduceOp.MAX)
         return [float(value) for value in tensor.tolist()]
 
+    def wait(self) -> None:
+        """Wait until all processes have come so far."""
+        self.largest([0.0])
+
     def gather(self, texts: Sequence[str]) -> list[str]:
         """Return the texts of all processes, in the order of the processes."""
         if self.size == 1:

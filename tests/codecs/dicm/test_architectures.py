@@ -6,12 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from framevault.codecs.dicm.architectures import (
-    WIDTHS_ROWS,
-    build_analysis,
-    build_synthesis,
-    build_transformer_hyper_analysis,
-)
+from framevault.codecs.dicm.architectures import build_analysis, build_synthesis, build_transformer_hyper_analysis
+from framevault.codecs.dicm.backbones.registry import BACKBONES
+from framevault.codecs.dicm.config import WIDTHS_ROWS, BackboneName
 from framevault.codecs.layers.gnconv import RecursiveGatedConv
 from framevault.codecs.layers.pointwise import PointwiseConv2d
 
@@ -47,18 +44,18 @@ def test_the_synthesis_undoes_the_shapes_of_the_analysis(height: int, width: int
 
 
 @pytest.mark.parametrize(("backbone", "latent", "hyper"), [("resnet50", 192, 192), ("mobilenet_v2", 128, 64)])
-def test_a_picture_of_256x256_has_16x16_latents_and_4x4_hyper_latents(backbone: str, latent: int, hyper: int) -> None:
-    row = WIDTHS_ROWS[backbone]
+def test_a_picture_of_256x256_has_16x16_latents_and_4x4_hyper_latents(
+    backbone: BackboneName, latent: int, hyper: int
+) -> None:
+    row, channels = WIDTHS_ROWS[backbone], BACKBONES[backbone].head_channels
 
     with torch.inference_mode():
-        y = build_analysis(row, blocks="hornet", head_channels=row.head_channels)(
-            torch.zeros(1, row.head_channels, 64, 64)
-        )
+        y = build_analysis(row, blocks="hornet", head_channels=channels)(torch.zeros(1, channels, 64, 64))
         z = build_transformer_hyper_analysis(row)(y)
-        features = build_synthesis(row, blocks="hornet", head_channels=row.head_channels)(y)
+        features = build_synthesis(row, blocks="hornet", head_channels=channels)(y)
 
     assert (y.shape, z.shape) == ((1, latent, 16, 16), (1, hyper, 4, 4))
-    assert features.shape == (1, row.head_channels, 64, 64)
+    assert features.shape == (1, channels, 64, 64)
 
 
 def test_the_hyper_latent_has_a_quarter_of_each_side_rounded_up() -> None:

@@ -116,9 +116,8 @@ def test_a_vault_written_with_other_weights_is_refused_before_anything_runs(
     assert "install the framevault version that wrote it" in ended.stderr
 
 
-def test_a_damaged_stream_is_named_by_segment_and_frame(vault: Path, tmp_path: Path) -> None:
+def test_a_stream_that_no_codec_wrote_costs_its_frame_alone(vault: Path, tmp_path: Path) -> None:
     """A pack whose checksums are right but whose stream no codec wrote."""
-    from framevault.codecs.errors import BitstreamError
     from framevault.storage.store import Store, open_store
     from framevault.workers.detect import DetectSettings
     from framevault.workers.features import StoredSegment
@@ -134,8 +133,11 @@ def test_a_damaged_stream_is_named_by_segment_and_frame(vault: Path, tmp_path: P
         vault_url=store.url, detector="mobilenet_v2", detector_fp="0" * 16, device="cpu", batch_size=2, num_slots=1,
         threads_per_slot=1,
     )  # fmt: skip
-    task = StoredSegment(segment_id="0" * 32, video_id="0" * 32, run_fp="0" * 16, pack=ref, num_frames=2)
+    task = StoredSegment(segment_id=pack.header.segment_id, video_id="0" * 32, run_fp="0" * 16, pack=ref, num_frames=2)
 
-    worker = settings()
-    with pytest.raises(BitstreamError, match=rf"segment {pack.header.segment_id}, frames 0 to 1: stream 1 of the call"):
-        worker(task)
+    receipt = settings()(task)
+
+    (fault,) = receipt.faults
+    assert (fault.first_frame, fault.last_frame) == (1, 1)
+    assert "packs/junk.fvp: frame 1: " in fault.reason
+    assert (receipt.num_frames, receipt.part.num_frames, receipt.part.num_lost) == (1, 2, 1)

@@ -1,4 +1,4 @@
-"""Streams of codec `dicm`, bitstream versions 1 and 2, from FORMAT.md: latents of integers, in numpy's int64.
+"""Streams of codec `dicm`, bitstream versions 1 to 4, from FORMAT.md: latents of integers, in numpy's int64.
 
 Letters in shapes: C channels, M those of the latent, h and w positions of the latent grid, P coded positions.
 """
@@ -30,14 +30,18 @@ class DicmReader:
         latent_chw, _ = self.decode_grid(stream, height=-(-coded_height // 16), width=-(-coded_width // 16))
         return latent_chw
 
-    def decode_grid(self, stream: bytes, *, height: int, width: int) -> tuple[Integers, Integers]:
-        """Return the latent [M, h, w] and the hyper-latent z [Z, ceil(h/4), ceil(w/4)]."""
+    def decode_grid(
+        self, stream: bytes, *, height: int, width: int, slices: int | None = None
+    ) -> tuple[Integers, Integers]:
+        """Return the latent [M, h, w] and the hyper-latent z [Z, ceil(h/4), ceil(w/4)]; slices are for version 3."""
         reader = StreamReader(stream)
-        latent_chw, z_chw = self.read_intra(reader, height=height, width=width)
+        latent_chw, z_chw = self.read_intra(reader, height=height, width=width, slices=slices)
         reader.finish()
         return latent_chw, z_chw
 
-    def read_intra(self, reader: StreamReader, *, height: int, width: int) -> tuple[Integers, Integers]:
+    def read_intra(
+        self, reader: StreamReader, *, height: int, width: int, slices: int | None
+    ) -> tuple[Integers, Integers]:
         """Return what `decode_grid` does; the stream may go on."""
         config = self.checkpoint.config
         small = (-(-height // 4), -(-width // 4))
@@ -51,13 +55,17 @@ class DicmReader:
             both_chw = np.concatenate([phi_chw, hidden_chw])
             index_chw = self._layer(f"scales.{number}", both_chw, 0, 63)
             mean_chw = self._layer(f"means.{number}", both_chw, -32768, 32768)
-            residual_chw = self._symbols(reader, "latent", index_chw, skip_below=config["skip_below"])
+            is_coded = slices is None or number < slices
+            skip_below = config["skip_below"] if is_coded else 64
+            residual_chw = self._symbols(reader, "latent", index_chw, skip_below=skip_below)
             latents.append(16 * residual_chw.reshape(index_chw.shape) + mean_chw)
             contexts.append(context_of(latents[-1]))
         return np.concatenate(latents), z_chw
 
-    def decode_segment(self, streams: list[bytes], *, height: int, width: int) -> list[Integers]:
-        """Return the latents of a segment's first frames, of bitstream version 2, each [M, h, w]."""
+    def decode_segment(
+        self, streams: list[bytes], *, height: int, width: int, slices: int | None = None
+    ) -> list[Integers]:
+        """Return the latents of a segment's first frames, each [M, h, w]; slices are for version 4."""
         latents: list[Integers] = []
         flags_hw = [[False] * width for _ in range(height)]
         for stream in streams:
@@ -65,11 +73,11 @@ class DicmReader:
             (kind,) = reader.symbols([0], KINDS)
             require(kind == INTRA or (kind == PREDICTED and bool(latents)), f"kind {kind}, after {len(latents)} frames")
             if kind == INTRA:
-                latents.append(self.read_intra(reader, height=height, width=width)[0])
+                latents.append(self.read_intra(reader, height=height, width=width, slices=slices)[0])
                 flags_hw = [[False] * width for _ in range(height)]
             else:
                 flags_hw = reader.flags(flags_hw, self.checkpoint.tensors["tables.flags"].tolist())
-                latents.append(self._read_predicted(reader, latents[-1], np.array(flags_hw)))
+                latents.append(self._read_predicted(reader, latents[-1], np.array(flags_hw), slices=slices))
             reader.finish()
         return latents
 
@@ -89,7 +97,9 @@ class DicmReader:
             latents = self.decode_segment([joined[:first], joined[first:]], height=7, width=5)
             require(np.array_equal(latents, tensors["golden.video.latent16"]), "the golden video decodes to others")
 
-    def _read_predicted(self, reader: StreamReader, previous_chw: Integers, flags_hw: NDArray[np.bool_]) -> Integers:
+    def _read_predicted(
+        self, reader: StreamReader, previous_chw: Integers, flags_hw: NDArray[np.bool_], *, slices: int | None
+    ) -> Integers:
         latent_chw = previous_chw.copy()
         if not flags_hw.any():
             return latent_chw
@@ -101,7 +111,7 @@ class DicmReader:
         phi_c1p = self._layer("temporal", inputs_cp[:, None], 0, 255, network="temporal")
         changes: list[Integers] = []
         start = 0
-        for number, channels in enumerate(self.checkpoint.config["slices"]):
+        for number, channels in enumerate(self.checkpoint.config["slices"][:slices]):
             before_c1p = previous_chw[start : start + channels, rows, columns][:, None]
             hidden_c1p = self._layer(
                 f"contexts.{number}", np.concatenate([phi_c1p, *changes]), 0, 255, network="temporal"
@@ -128,23 +138,25 @@ class DicmReader:
         return np.clip(np.array(symbols, np.int64), -(2**19), 2**19)
 
     def _layer(self, name: str, x_chw: Integers, low: int, high: int, *, network: str = "entropy") -> Integers:
-        """Apply an integer layer."""
-        weight_oikk, bias_o, shift_o = (
-            self.checkpoint.tensors[f"{network}.{name}.{part}"] for part in ("weight", "bias", "shift")
-        )
-        kernel = weight_oikk.shape[2]
-        require(weight_oikk.shape[1] == len(x_chw), f"{name} takes {weight_oikk.shape[1]} channels, gets {len(x_chw)}")
-        _, height, width = x_chw.shape
-        padded_chw = np.pad(x_chw, ((0, 0), (kernel // 2,) * 2, (kernel // 2,) * 2))
-        sum_ohw = np.zeros((len(weight_oikk), height, width), np.int64)
-        for dy in range(kernel):
-            for dx in range(kernel):
-                window_chw = padded_chw[:, dy : dy + height, dx : dx + width]
-                sum_ohw += np.tensordot(weight_oikk[:, :, dy, dx], window_chw, axes=1)
-        shift_o11 = shift_o[:, None, None]
-        rounded_ohw = (sum_ohw + bias_o[:, None, None] + (1 << shift_o11 - 1)) >> shift_o11
-        clipped_ohw: Integers = np.clip(rounded_ohw, low, high)
-        return clipped_ohw
+        return apply_layer(self.checkpoint, f"{network}.{name}", x_chw, low=low, high=high)
+
+
+def apply_layer(checkpoint: Checkpoint, name: str, x_chw: Integers, *, low: int, high: int) -> Integers:
+    """Apply an integer layer."""
+    weight_oikk, bias_o, shift_o = (checkpoint.tensors[f"{name}.{part}"] for part in ("weight", "bias", "shift"))
+    kernel = weight_oikk.shape[2]
+    require(weight_oikk.shape[1] == len(x_chw), f"{name} takes {weight_oikk.shape[1]} channels, gets {len(x_chw)}")
+    _, height, width = x_chw.shape
+    padded_chw = np.pad(x_chw, ((0, 0), (kernel // 2,) * 2, (kernel // 2,) * 2))
+    sum_ohw = np.zeros((len(weight_oikk), height, width), np.int64)
+    for dy in range(kernel):
+        for dx in range(kernel):
+            window_chw = padded_chw[:, dy : dy + height, dx : dx + width]
+            sum_ohw += np.tensordot(weight_oikk[:, :, dy, dx], window_chw, axes=1)
+    shift_o11 = shift_o[:, None, None]
+    rounded_ohw = (sum_ohw + bias_o[:, None, None] + (1 << shift_o11 - 1)) >> shift_o11
+    clipped_ohw: Integers = np.clip(rounded_ohw, low, high)
+    return clipped_ohw
 
 
 def context_of(latent: Integers) -> Integers:

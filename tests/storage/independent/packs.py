@@ -40,6 +40,8 @@ class IndependentPack:
     header: dict[str, Any]
     frames: list[Frame]
     data: bytes
+    outside: set[int]
+    """Frames that are outside the codec's domain."""
 
     def stream(self, frame_number: int) -> bytes:
         """Return a frame's stream, checked."""
@@ -84,7 +86,8 @@ def parse_pack(key: str, data: bytes) -> IndependentPack:
     ends = np.cumsum([12 + header_length, *lengths]).tolist()
     require(ends[-1] == len(data) - 48 - table_length, f"{key}: the streams do not fill the payloads")
     rows = zip(times, ends, lengths, crcs, flags, strict=False)
-    return IndependentPack(header, [Frame(*row[:4], bool(row[4] & 1), bool(row[4] & 2)) for row in rows], data)
+    frames = [Frame(*row[:4], bool(row[4] & 1), bool(row[4] & 2)) for row in rows]
+    return IndependentPack(header, frames, data, read_outside(key, header, num_frames=num_frames))
 
 
 def parse_header(key: str, data: bytes) -> dict[str, Any]:
@@ -105,6 +108,18 @@ def parse_header(key: str, data: bytes) -> dict[str, Any]:
     text(header, "colour")
     text(header, "sampling")
     return header
+
+
+def read_outside(key: str, header: dict[str, Any], *, num_frames: int) -> set[int]:
+    """Read which frames are outside the codec's domain."""
+    outside: set[int] = set()
+    end = 0
+    for first, count in header.get("outside_domain", []):
+        require(isinstance(first, int) and isinstance(count, int), f"{key}: runs of integers")
+        require(end <= first and count >= 1 and first + count <= num_frames, f"{key}: impossible runs")
+        end = first + count
+        outside |= set(range(first, end))
+    return outside
 
 
 def read_lengths(key: str, packed: bytes, *, num_frames: int, bits: int, smallest: int) -> list[int]:

@@ -43,6 +43,7 @@ FRAMES_COLUMNS = {
     "is_keyframe": ("BOOLEAN", "None"),
     "is_independent": ("BOOLEAN", "None"),
 }
+OUTSIDE_COLUMN = {"is_outside": ("BOOLEAN", "None")}
 DETECTIONS_COLUMNS = {
     "frame_number": ("INT32", "None"),
     "pts": ("INT64", "None"),
@@ -69,7 +70,7 @@ class IndependentVault:
 
     folder: Path
     videos: dict[tuple[str, str], Members] = field(default_factory=dict)
-    """By video_id and run_fp: the manifest of the highest generation."""
+    """By video_id and run_fp: the manifest of the highest generation, if anything is left of the run."""
     detections: list[Members] = field(default_factory=list)
     """All detection manifests."""
     facts: dict[str, list[Members]] = field(default_factory=lambda: {"labels": [], "vectors": []})
@@ -90,7 +91,7 @@ class IndependentVault:
         for name in ("codec", "bitstream_version", "quality", "codec_fingerprint", "time_base"):
             require(pack.header[name] == manifest[name], f"{key}: has another {name} than the manifest")
         require(sum(frame.length for frame in frames) == segment["payload_bytes"], f"{key}: payload_bytes")
-        rows = self.rows(segment, "frames", columns=FRAMES_COLUMNS)
+        rows = self.rows(segment, "frames", columns=FRAMES_COLUMNS | OUTSIDE_COLUMN if pack.outside else FRAMES_COLUMNS)
         expected = [
             {
                 "frame_number": frame_number,
@@ -98,6 +99,7 @@ class IndependentVault:
                 "size_bytes": frame.length,
                 "is_keyframe": frame.is_keyframe,
                 "is_independent": frame.is_independent,
+                **({"is_outside": frame_number in pack.outside} if pack.outside else {}),
             }
             for frame_number, frame in enumerate(frames)
         ]
@@ -187,6 +189,7 @@ def open_vault(folder: Path) -> IndependentVault:
             vault.names.setdefault(match[1], set()).add(parse_name(key, data, ids=match.groups()))
         elif match := FAILURE_KEY.fullmatch(key):
             vault.failures[match[1]] = parse_failure(key, data, subject_id=match[1])
+    vault.videos = {key: video for key, video in vault.videos.items() if video["segments"] or video["missing"]}
     said = {(each["video_id"], each["run_fp"], each["detector_fp"], has_masks(each)) for each in vault.detections}
     require(len({each[:3] for each in said}) == len(said), "manifests that count together must agree about masks")
     return vault

@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from framevault.workers.detectors.base import DetectorError
-from framevault.workers.detectors.checkpoint import CONFIG_KEY, DetectorConfig, load_network, save_detector
+from framevault.workers.detectors.checkpoint import DetectorConfig, load_network, save_detector
 from framevault.workers.detectors.mobilenet_v2 import DetectorNetwork
+from framevault.workers.detectors.registry import CONFIG_KEY
 
 CONFIG = DetectorConfig(name="toy", labels=("person", "car"), pyramid_channels=8, map_channels=8, nms_iou=0.6)
 

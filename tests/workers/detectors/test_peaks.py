@@ -8,7 +8,7 @@ from torch import Tensor
 from framevault.workers.detectors.base import DetectorError
 from framevault.workers.detectors.checkpoint import DetectorConfig
 from framevault.workers.detectors.mobilenet_v2 import DetectorNetwork, NetworkShape
-from framevault.workers.detectors.peaks import PeakDetector, keep_peaks
+from framevault.workers.detectors.peaks import PeakDetector, find_peaks
 
 CONFIG = DetectorConfig(name="toy", labels=("person", "car"), pyramid_channels=8, map_channels=8, nms_iou=0.6)
 
@@ -135,7 +135,19 @@ def test_other_features_are_refused_with_what_was_expected(features_nchw: Tensor
         random_detector()(features_nchw, height=40, width=80)
 
 
-def test_only_the_highest_of_a_neighbourhood_keeps_its_score() -> None:
-    scores_nchw = torch.tensor([[[[0.1, 0.5, 0.2, 0.1, 0.3]]]])
+def test_only_the_highest_of_a_neighbourhood_is_a_peak() -> None:
+    logits_nchw = torch.logit(torch.tensor([[[[0.1, 0.5, 0.2, 0.1, 0.3]]]]))
 
-    assert keep_peaks(scores_nchw).flatten().tolist() == pytest.approx([0, 0.5, 0, 0, 0.3])
+    assert find_peaks(logits_nchw, score_floor=0.05).tolist() == [[0, 0, 0, 1], [0, 0, 0, 4]]
+    assert find_peaks(logits_nchw, score_floor=0.4).tolist() == [[0, 0, 0, 1]]
+
+
+@pytest.mark.parametrize("score_floor", [0.0, 0.3, 0.9, 1.0])
+def test_peaks_are_those_that_a_pooling_of_whole_maps_leaves(score_floor: float) -> None:
+    logits_nchw = torch.randn(2, 3, 9, 7, generator=torch.Generator().manual_seed(0)).round(decimals=1)
+    highest_nchw = torch.nn.functional.max_pool2d(logits_nchw, 3, stride=1, padding=1)
+
+    found_p4 = find_peaks(logits_nchw.contiguous(memory_format=torch.channels_last), score_floor=score_floor)
+
+    wanted = (highest_nchw == logits_nchw) & (logits_nchw.sigmoid() >= score_floor)
+    assert found_p4.tolist() == torch.nonzero(wanted).tolist()

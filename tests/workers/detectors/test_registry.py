@@ -9,9 +9,10 @@ import pytest
 import torch
 from skimage import data
 
+from framevault.codecs.base import SupportsLatents
 from framevault.codecs.registry import load_codec
-from framevault.codecs.spec import CodecSpec
-from framevault.workers.detectors.base import Detector, DetectorError
+from framevault.codecs.spec import CodecSpec, weights_digest
+from framevault.workers.detectors.base import Detector, DetectorError, ReadsLatents
 from framevault.workers.detectors.registry import checkpoint_path, detector_fingerprint, load_detector
 
 WANTED = {"person", "bicycle", "car", "motorcycle", "bus", "truck", "dog", "chair", "bottle", "face"}
@@ -32,6 +33,22 @@ def test_the_fingerprint_is_the_checkpoints_and_needs_no_torch() -> None:
 
     digest = hashlib.sha256(checkpoint_path("mobilenet_v2").read_bytes()).hexdigest()
     assert done.stdout.split() == [digest, "False"]
+
+
+def test_the_codec_that_a_detector_on_latents_reads_is_known_without_torch() -> None:
+    program = (
+        "import sys; from framevault.workers.detectors.registry import detector_codec;"
+        "print(detector_codec('dicm_latents'), 'torch' in sys.modules)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == [weights_digest(CodecSpec(name="dicm")), "False"]
+
+
+def test_the_shipped_detector_on_latents_finds_the_same_labels_and_is_smaller(detector: Detector) -> None:
+    assert load_detector("dicm_latents").labels == detector.labels
+    assert checkpoint_path("dicm_latents").stat().st_size < 4_000_000
 
 
 def test_an_unknown_detector_is_refused_with_the_names_there_are() -> None:
@@ -56,13 +73,18 @@ def test_the_shipped_detector_takes_frames_of_any_size(detector: Detector, heigh
     assert found.boxes_xyxy.shape == (len(found.scores), 4)
 
 
-def test_the_shipped_detector_finds_the_astronauts_face_in_decoded_features(detector: Detector) -> None:
+@pytest.mark.parametrize("name", ["mobilenet_v2", "dicm_latents"])
+def test_the_shipped_detectors_find_the_astronauts_face_in_what_is_decoded(name: str) -> None:
     # A portrait of 512 x 512 pixels; the face's place was read off the picture.
+    detector = load_detector(name)
     pixels_hwc = torch.from_numpy(data.astronaut())  # type: ignore[no-untyped-call]  # scikit-image has no types
     frames_nchw = pixels_hwc.permute(2, 0, 1)[None]
     codec = load_codec(CodecSpec(name="dicm", quality=8))
     streams = codec.encoder(height=512, width=512).encode(frames_nchw)
-    features_nchw = codec.decoder(height=512, width=512).decode(streams)
+    decoder = codec.decoder(height=512, width=512)
+    assert isinstance(decoder, SupportsLatents)
+    reads_latents = isinstance(detector, ReadsLatents)
+    features_nchw = decoder.decode_latent_changes(streams).decoded if reads_latents else decoder.decode(streams)
 
     (found,) = detector(features_nchw, height=512, width=512, score_floor=0.3)
 

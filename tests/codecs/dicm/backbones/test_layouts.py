@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from framevault.codecs.dicm.backbones.layouts import backbone_shapes, backbone_tensors, find_layout
+from framevault.codecs.dicm.backbones.layouts import (
+    backbone_shapes,
+    backbone_tensors,
+    find_layout,
+    find_norm_epsilon,
+)
 from framevault.codecs.errors import CheckpointError
 
 PATH = Path("own.pth")
@@ -95,3 +100,12 @@ def test_all_problems_stand_in_one_message_but_not_all_names() -> None:
 def test_keys_of_no_layout_are_refused() -> None:
     with pytest.raises(CheckpointError, match=r"keys must be torchvision's .*, got encoder\.weight$"):
         find_layout({"encoder.weight": torch.zeros(1)})
+
+
+def test_the_first_detectors_run_their_frozen_normalisation_without_epsilon() -> None:
+    frozen = zeros(prefix="backbone.body.", has_classifier=False)
+    trained = {**frozen, "backbone.body.bn1.num_batches_tracked": torch.zeros(())}
+
+    assert find_norm_epsilon(frozen, layout=find_layout(frozen)) == 0
+    assert find_norm_epsilon(trained, layout=find_layout(trained)) == 1e-5
+    assert find_norm_epsilon(zeros(), layout="torchvision") == 1e-5

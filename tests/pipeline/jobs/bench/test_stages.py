@@ -21,7 +21,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def report(clip: Path) -> StagesReport:
-    return measure_stages(str(clip), codec="dicm", quality=5, num_frames=NUM_FRAMES, repeats=1)
+    return measure_stages(str(clip), codec="dicm", quality=5, num_frames=NUM_FRAMES, repeats=1, detector="mobilenet_v2")
 
 
 def speed(stage: str, fps: float) -> Speed:
@@ -113,14 +113,20 @@ def test_each_thread_warms_up_and_each_repeat_does_all_items() -> None:
     assert measured.num_workers == 3
 
 
-def test_the_raw_codec_is_measured_too(clip: Path) -> None:
-    ended = run_command("bench", "stages", clip, "--codec", "raw", "--frames", "4", "--format", "json")
+def test_the_raw_codec_is_measured_too_and_at_another_size(clip: Path) -> None:
+    ended = run_command(
+        "bench", "stages", clip, "--codec", "raw", "--frames", "4", "--size", "64x48", "--format", "json"
+    )
 
     assert ended.code == 0, ended.stderr
     rows = [json.loads(line) for line in ended.stdout.splitlines()]
     stages = [(row["job"], row["stage"]) for row in rows if "stage" in row]
     assert ("compress", "encode") in stages
     assert ("detect", "end to end") in stages
+    assert all("64x48" in row["table"] for row in rows if "stage" in row)
+    for job in ("compress", "detect"):
+        shares = [row["share"] for row in rows if row.get("job") == job and ":" not in row.get("stage", ":")]
+        assert sum(share for share in shares if share is not None) == pytest.approx(1, abs=0.01)
     ratios = [row for row in rows if "ratio" in row]
     assert [row["job"] for row in ratios] == ["compress", "detect"]
     assert all(row["ratio"] > 0 for row in ratios)
@@ -136,6 +142,7 @@ def test_wrong_arguments_are_named(tmp_path: Path, clip: Path) -> None:
         ((mixed,), "frames of several sizes"),
         ((clip, "--codec", "h264"), "h264"),
         ((clip, "--quality", "9"), "--quality"),
+        ((clip, "--size", "640"), "--size must be like 1280x720"),
     ]
 
     for arguments, message in cases:

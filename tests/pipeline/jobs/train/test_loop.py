@@ -60,7 +60,12 @@ def stop_at(count: int) -> Callable[[], bool]:
 
 
 def run(
-    out: Path, *, num_steps: int, is_told_to_stop: Callable[[], bool] = lambda: False, stage: NumberStage | None = None
+    out: Path,
+    *,
+    num_steps: int,
+    is_told_to_stop: Callable[[], bool] = lambda: False,
+    stage: NumberStage | None = None,
+    finish: Callable[[Path], None] = lambda path: None,
 ) -> tuple[NumberStage, list[Event]]:
     """Train in a folder."""
     stage = stage or NumberStage()
@@ -76,7 +81,7 @@ def run(
             is_told_to_stop=is_told_to_stop,
             on_event=events.append,
         )
-        StageLoop("codec", stage, Budget(steps=num_steps, seconds=None), around).run()
+        StageLoop("codec", stage, Budget(steps=num_steps, seconds=None), around, finish=finish).run()
     return stage, events
 
 
@@ -112,6 +117,19 @@ def test_stopped_while_it_measures_it_measures_again(tmp_path: Path) -> None:
 
     assert stage.progress == []
     assert len(read_rows(tmp_path / "out", "validation")) == 8
+
+
+def test_only_the_last_export_is_finished(tmp_path: Path) -> None:
+    def finish(path: Path) -> None:
+        path.write_text(path.read_text() + " finished")
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "out", num_steps=3, is_told_to_stop=stop_at(1), finish=finish)
+    was_exported = (tmp_path / "out" / "codec.safetensors").exists()
+    stage, _ = run(tmp_path / "out", num_steps=3, finish=finish)
+
+    assert not was_exported
+    assert (tmp_path / "out" / "codec.safetensors").read_text() == f"{stage.total} finished"
 
 
 def test_rows_of_steps_that_a_kill_undid_are_not_there_twice(tmp_path: Path) -> None:

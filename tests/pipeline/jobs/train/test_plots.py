@@ -36,6 +36,15 @@ def test_each_kind_of_row_gets_a_panel_and_each_figure_a_line(tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["codec.png"]
 
 
+def test_every_measured_figure_has_a_panel_of_its_own(tmp_path: Path) -> None:
+    row = {"kind": "validation", "checkpoint": "trained", "step": 3, "psnr_db": 25.0, "mobilenet_v2_distance": 0.5}
+
+    draw_curves(tmp_path / "joint.png", [{**row, "bits_per_pixel": bpp} for bpp in (0.1, 0.2)], title="joint")
+
+    with Image.open(tmp_path / "joint.png") as picture:
+        assert picture.size == (2 * PANEL[0], PANEL[1])
+
+
 @pytest.mark.parametrize(
     "rows", [[], [{"kind": "training", "step": 1, "loss": 2.0}], [{"kind": "training", "step": 1, "loss": 0.0}]]
 )

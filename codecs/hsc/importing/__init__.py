@@ -1,0 +1,1 @@
+"""StyleGAN2 generators from other projects' checkpoints."""

@@ -1,0 +1,108 @@
+"""What `framevault train hsc` is told: pictures of one domain, the budget and the recipe, with every default."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from framevault.codecs.hsc.config import HscConfig
+from framevault.codecs.hsc.domains import DOMAINS
+from framevault.configs.train import TrainSettings, check_order, check_targets
+
+HscStageName = Literal["generator", "inversion", "codec", "autoencoder", "joint"]
+"""A part of the training: the paper's three in turn, all of them at once, and what makes pictures sharp."""
+
+HSC_STAGE_ORDER: tuple[HscStageName, ...] = ("generator", "inversion", "codec", "autoencoder", "joint")
+"""Stages run in this order, whichever are chosen."""
+
+USUAL_DOMAIN = "face128"
+"""Trained unless a start or the settings name another."""
+
+
+class TrainHscJob(TrainSettings):
+    """Settings of `framevault train hsc`."""
+
+    stages: Annotated[tuple[HscStageName, ...] | None, Field(min_length=1, strict=False)] = None
+    """What is trained, the budget shared out; None for `inversion,codec,joint` behind a generator that is given, and
+    `autoencoder,joint` without one."""
+
+    domain: str | None = Field(default=None, min_length=1)
+    """Whose sizes the networks have; None for the start's, or face128."""
+    sizes: dict[str, int | Annotated[tuple[int, ...], Field(strict=False)]] | None = Field(default=None, min_length=1)
+    """Sizes of a domain of one's own, by the names of `HscConfig`; what is not named is the domain's."""
+    generator: str | None = Field(default=None, min_length=1)
+    """File of a trained StyleGAN2 generator of the domain: what stage `generator` exports, or another project's
+    checkpoint that `codecs/hsc/importing` reads."""
+    backbone: str | None = Field(default=None, min_length=1)
+    """File of MobileNetV2's weights (torchvision's names) for the perceptual loss, or `mobilenet_v2`; None for those on
+    this machine, or else the shipped codec's and detector's."""
+    compile: bool = False
+    """Whether torch compiles encoder and generator in `autoencoder` and `joint`: minutes at the start, then faster."""
+
+    learning_rate: float | None = Field(default=None, gt=0, le=0.1)
+    """Of AdamW; None for each stage's own, which also depends on whether networks are random or a checkpoint's."""
+    gain_rate_factor: float = Field(default=2.0, gt=0)
+    """Gains learn this many times faster."""
+    weight_decay: float = Field(default=1e-5, ge=0)
+    """Of AdamW; gains, densities and the entropy model have none."""
+    clip_norm: float = Field(default=2.0, gt=0)
+    """Longest gradient."""
+
+    target_bytes: Annotated[tuple[float, ...] | None, Field(strict=False)] = None
+    """Bytes a picture to steer the eight qualities to; None for the start's own, or a table from random networks."""
+    steer_gain: float = Field(default=0.003, ge=0, le=0.1)
+    """How fast a quality's rate weight follows its rate: change of its logarithm a sample; 0 leaves it as it starts."""
+    perceptual_weight: float = Field(default=0.5, ge=0)
+    """Of the perceptual network's features, beside 4 of the mean absolute difference."""
+
+    adversarial_share: float = Field(default=0.3, ge=0, le=2)
+    """Stage `joint`: length of the adversary's gradient at the picture over that of all other losses."""
+    discriminator_rate: float = Field(default=2e-3, gt=0, le=0.1)
+    """Learning rate of the discriminator."""
+    discriminator_start: float = Field(default=0.12, ge=0, le=0.9)
+    """Stage `joint`: share of it in which the discriminator learns alone."""
+    penalty: float | None = Field(default=None, ge=0)
+    """R1's weight: of the discriminator's squared gradient at real pictures; None for what suits sizes and batch."""
+
+    @field_validator("stages")
+    @classmethod
+    def _check_stages(cls, stages: tuple[HscStageName, ...] | None) -> tuple[HscStageName, ...] | None:
+        check_order(stages, HSC_STAGE_ORDER)
+        return stages
+
+    @field_validator("domain")
+    @classmethod
+    def _check_domain(cls, domain: str | None) -> str | None:
+        if domain is not None and domain not in DOMAINS:
+            raise ValueError(f"should be one of {', '.join(DOMAINS)}")
+        return domain
+
+    @field_validator("target_bytes")
+    @classmethod
+    def _check_targets(cls, target_bytes: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        check_targets(target_bytes)
+        return target_bytes
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        if self.init is not None and self.generator is not None:
+            raise ValueError("the start is either init or generator, got both")
+        if self.sizes is not None:
+            self.chosen_sizes()
+        return self
+
+    def chosen_sizes(self) -> HscConfig | None:
+        """Return the sizes that the settings ask for; None where they leave them to the start.
+
+        Raises:
+            ValueError: They don't fit together.
+        """
+        if self.domain is None and self.sizes is None:
+            return None
+        row = DOMAINS[self.domain or USUAL_DOMAIN]
+        values = {name: getattr(row, name) for name in HscConfig.__dataclass_fields__}
+        try:
+            return HscConfig.from_json(values | (self.sizes or {}))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"sizes: {error}") from error

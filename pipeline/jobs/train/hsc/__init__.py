@@ -1,0 +1,1 @@
+"""What `framevault train hsc` learns, stage by stage."""

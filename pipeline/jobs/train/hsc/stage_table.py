@@ -1,0 +1,110 @@
+"""The stages of `framevault train hsc`; each imports its networks when it is built."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from framevault.configs.train_hsc import TrainHscJob
+from framevault.pipeline.jobs.train.kind import TrainingKind
+from framevault.pipeline.jobs.train.loop import Surroundings
+from framevault.pipeline.jobs.train.pictures import PictureSet
+from framevault.pipeline.jobs.train.stages import StageRow, StageSetup, TrainingStage
+
+WITHOUT_GENERATOR = ("autoencoder", "joint")
+"""Trained where no generator is given, unless told otherwise."""
+
+BEHIND_GENERATOR = ("inversion", "codec", "joint")
+"""Trained behind a generator that is given, unless told otherwise."""
+
+
+@contextmanager
+def _quiet_import() -> Iterator[None]:
+    """Keep quiet about what compressai 1.2.8 imports: torch_geometric uses what is deprecated; no user can help it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+        yield
+
+
+def _build_generator(setup: StageSetup[TrainHscJob]) -> TrainingStage:
+    with _quiet_import():
+        from framevault.pipeline.jobs.train.hsc.generator_stage import GeneratorStage
+    return GeneratorStage(setup)
+
+
+def _build_inversion(setup: StageSetup[TrainHscJob]) -> TrainingStage:
+    with _quiet_import():
+        from framevault.pipeline.jobs.train.hsc.inversion_stage import InversionStage
+    return InversionStage(setup)
+
+
+def _build_codec(setup: StageSetup[TrainHscJob]) -> TrainingStage:
+    with _quiet_import():
+        from framevault.pipeline.jobs.train.hsc.latent_stage import LatentStage
+    return LatentStage(setup)
+
+
+def _build_autoencoder(setup: StageSetup[TrainHscJob]) -> TrainingStage:
+    with _quiet_import():
+        from framevault.pipeline.jobs.train.hsc.autoencoder_stage import AutoencoderStage
+    return AutoencoderStage(setup)
+
+
+def _build_joint(setup: StageSetup[TrainHscJob]) -> TrainingStage:
+    with _quiet_import():
+        from framevault.pipeline.jobs.train.hsc.joint_stage import JointStage
+    return JointStage(setup)
+
+
+def _usual_stages(job: TrainHscJob) -> Sequence[str]:
+    if job.stages is not None:
+        return job.stages
+    return WITHOUT_GENERATOR if job.generator is None else BEHIND_GENERATOR
+
+
+def _choose_stages(job: TrainHscJob, around: Surroundings) -> Sequence[str]:
+    """Return the same whatever the data is."""
+    return _usual_stages(job)
+
+
+def _short_side(job: TrainHscJob) -> int:
+    """Return the domain's resolution: pictures are kept no larger."""
+    with _quiet_import():
+        from framevault.pipeline.jobs.train.hsc.start import choose_sizes
+    return choose_sizes(job).resolution
+
+
+def _add_limits(path: Path, pictures: PictureSet, device: torch.device) -> None:
+    """Write into the checkpoint from where on a picture is outside the domain."""
+    with _quiet_import():
+        from framevault.pipeline.jobs.train.hsc.limits import add_limits
+    add_limits(path, pictures, device=device)
+
+
+HSC: TrainingKind[TrainHscJob] = TrainingKind(
+    codec="hsc",
+    rows={
+        "generator": StageRow(share=2.0, makes_codec=False, build=_build_generator),
+        "inversion": StageRow(share=1.0, makes_codec=False, build=_build_inversion),
+        "codec": StageRow(share=0.5, makes_codec=True, build=_build_codec),
+        "autoencoder": StageRow(share=1.0, makes_codec=True, build=_build_autoencoder),
+        "joint": StageRow(share=0.5, makes_codec=True, build=_build_joint),
+    },
+    usual_stages=_usual_stages,
+    choose_stages=_choose_stages,
+    short_side=_short_side,
+    finish=_add_limits,
+    measured_stages=("joint", "autoencoder", "codec"),
+    measured_columns=(
+        "quality",
+        "pictures",
+        "bytes_per_picture",
+        "bits_per_pixel",
+        "psnr_db",
+        "mobilenet_v2_distance",
+        "detector_distance",
+    ),
+)
+"""How the codec of pictures of one domain is trained."""

@@ -1,0 +1,38 @@
+"""Codecs of a worker: each is loaded when the first pack of its comes, and kept."""
+
+import threading
+from collections.abc import Sequence
+
+from framevault.codecs.base import Codec
+from framevault.codecs.registry import load_codec
+from framevault.storage.packs import PackHeader
+from framevault.workers.weights import find_pack_spec
+
+
+class LoadedCodecs:
+    """Finds and keeps the codecs of packs; thread-safe."""
+
+    def __init__(self, *, device: str, weights: Sequence[str]) -> None:
+        """Load nothing yet.
+
+        Args:
+            device: Where codecs run.
+            weights: Paths of checkpoints that packs may have been made with, besides the shipped ones.
+        """
+        self._device = device
+        self._weights = tuple(weights)
+        self._codecs: dict[str, Codec] = {}
+        self._loading = threading.Lock()
+
+    def of(self, header: PackHeader) -> Codec:
+        """Return the codec that made a pack.
+
+        Raises:
+            CodecError: Its weights are not here; names the segment.
+        """
+        spec = find_pack_spec(header, weights=self._weights, device=self._device)
+        with self._loading:
+            codec = self._codecs.get(header.codec_fingerprint)
+            if codec is None:
+                codec = self._codecs[header.codec_fingerprint] = load_codec(spec)
+            return codec

@@ -1,0 +1,193 @@
+"""From a stored segment to pictures of some of its frames.
+
+::
+
+    pack -> codec.decode -> RGB [N, H, W, 3]
+    pack -> styles, feature -> (edits) -> generator -> RGB          where fewer slices or edits are asked for
+
+Letters in shapes: N frames, H and W pixels, L styles of D values.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from framevault.codecs.base import Codec, Decoder, SupportsEditing
+from framevault.codecs.checkpoint_header import read_config
+from framevault.codecs.errors import CodecError
+from framevault.codecs.hsc.config import HscConfig
+from framevault.codecs.hsc.directions import directions_path, generator_fingerprint, load_directions
+from framevault.codecs.hsc.editing import Edit, move, total_shift
+from framevault.codecs.spec import CodecSpec
+from framevault.storage.packs import Pack, PackHeader
+from framevault.workers.loaded_codecs import LoadedCodecs
+from framevault.workers.salvage import FrameFault
+from framevault.workers.standalone import Decoded, decode_chosen
+
+Depth = int | Literal["nothing"] | None
+"""How much of each stream is used: all, the core symbols and so many slices, or nothing (the mean face)."""
+
+PIXELS_PER_BATCH = {"cpu": 1 << 20, "cuda": 1 << 25}
+"""Most pixels that are decoded in one call, by kind of device."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreSettings:
+    """How pictures are made; it pickles."""
+
+    device: str
+    """A torch device."""
+    batch_size: int
+    """Most frames of a call."""
+    num_slots: int
+    """Calls that are on the device at once."""
+    weights: tuple[str, ...] = ()
+    """Paths of checkpoints that packs may have been made with, besides the shipped ones."""
+    depth: Depth = None
+    """How much of each stream is used."""
+    edits: tuple[Edit, ...] = ()
+    """What is changed."""
+    directions: str | None = None
+    """Path of the edits' directions; None for those beside the checkpoint."""
+
+
+class PictureReader:
+    """Decodes frames to pictures; thread-safe."""
+
+    def __init__(self, settings: RestoreSettings) -> None:
+        """Take the settings; codecs are loaded when the first pack of theirs comes."""
+        self._settings = settings
+        self._codecs = LoadedCodecs(device=settings.device, weights=settings.weights)
+        self._device = threading.BoundedSemaphore(settings.num_slots)
+        self._shifts: dict[CodecSpec, Tensor | None] = {}
+        self._loading = threading.Lock()
+
+    def read(self, pack: Pack, frame_numbers: Sequence[int]) -> Iterator[Decoded[NDArray[np.uint8]] | FrameFault]:
+        """Give the pictures of some frames, RGB uint8 [N, H, W, 3]; of damaged ones, what is wrong.
+
+        Raises:
+            CodecError: The pack's weights are not here, or its codec has no pictures, slices or edits.
+        """
+        codec = self._codecs.of(pack.header)
+        check_restorable(codec.spec, name=f"segment {pack.header.segment_id}")
+        decode = self._decoder(codec, pack.header)
+
+        def to_pictures(streams: Sequence[bytes]) -> NDArray[np.uint8]:
+            with self._device:
+                frames_nchw = decode(streams)
+                return np.ascontiguousarray(frames_nchw.permute(0, 2, 3, 1).cpu().numpy())
+
+        return decode_chosen(pack, frame_numbers, to_pictures, batch_size=self._batch_size(pack.header))
+
+    def _decoder(self, codec: Codec, header: PackHeader) -> Callable[[Sequence[bytes]], Tensor]:
+        settings = self._settings
+        decoder = codec.decoder(height=header.coded_height, width=header.coded_width)
+        if settings.depth is None and not settings.edits:
+            return decoder.decode
+        return partial_decoder(decoder, codec.spec, depth=settings.depth, shift_ld=self._shift(codec.spec))
+
+    def _shift(self, spec: CodecSpec) -> Tensor | None:
+        """Return what the edits add to styles; a checkpoint's directions are read once."""
+        with self._loading:
+            if spec not in self._shifts:
+                self._shifts[spec] = edit_shift(spec, self._settings.edits, self._settings.directions)
+            return self._shifts[spec]
+
+    def _batch_size(self, header: PackHeader) -> int:
+        kind = torch.device(self._settings.device).type
+        budget = PIXELS_PER_BATCH.get(kind, PIXELS_PER_BATCH["cpu"])
+        return max(1, min(self._settings.batch_size, budget // (header.coded_height * header.coded_width)))
+
+
+def check_restorable(spec: CodecSpec, *, name: str) -> None:
+    """Check that a codec keeps pictures.
+
+    Raises:
+        CodecError: It keeps features only.
+    """
+    if spec.row.decodes_to != "frames":
+        raise CodecError(
+            f"{name} was compressed with codec {spec.name}, which keeps features for machines and no pictures: "
+            "choose other videos with --where, or compress with --codec raw or hsc"
+        )
+
+
+def check_depth(spec: CodecSpec, depth: Depth) -> None:
+    """Check how much of each stream shall be used; loads no tensor.
+
+    Raises:
+        CodecError: The codec has no slices, or not so many.
+        CheckpointError: The checkpoint can't be read.
+    """
+    if depth is None:
+        return
+    if spec.name != "hsc":
+        raise _no_slices(spec)
+    if isinstance(depth, int):
+        path = spec.checkpoint_path
+        assert path is not None
+        whole = len(HscConfig.from_json(read_config(path, codec=spec.name)).slices)
+        _check_slices(depth, num_slices=whole if spec.slices is None else spec.slices)
+
+
+def _no_slices(spec: CodecSpec) -> CodecError:
+    return CodecError(f"slices are for codec hsc, whose streams can be used in part, got {spec.name}")
+
+
+def _check_slices(slices: int, *, num_slices: int) -> None:
+    if not 0 <= slices <= num_slices:
+        raise CodecError(f"slices must be nothing, core, or 0 to {num_slices}, which the streams have, got {slices}")
+
+
+def edit_shift(spec: CodecSpec, edits: Sequence[Edit], directions: str | None) -> Tensor | None:
+    """Return what edits add to the styles of a checkpoint's pictures, [L, D]; None without edits.
+
+    Args:
+        spec: Of the codec.
+        edits: What is changed.
+        directions: Path of their directions; None for those beside the checkpoint.
+
+    Raises:
+        CodecError: The codec has no styles, or a direction is unknown.
+        CheckpointError: The directions can't be read, or are another generator's.
+    """
+    if not edits:
+        return None
+    if spec.name != "hsc":
+        raise CodecError(f"edits are for codec hsc, which keeps styles of faces, got {spec.name}")
+    checkpoint = spec.checkpoint_path
+    assert checkpoint is not None
+    path = directions_path(checkpoint) if directions is None else Path(directions)
+    return total_shift(edits, load_directions(path, generator=generator_fingerprint(checkpoint)))
+
+
+def partial_decoder(
+    decoder: Decoder, spec: CodecSpec, *, depth: Depth, shift_ld: Tensor | None
+) -> Callable[[Sequence[bytes]], Tensor]:
+    """Return what decodes streams in part, or edited, to frames uint8 [N, 3, H, W].
+
+    Raises:
+        CodecError: The codec has no slices, or not so many.
+    """
+    if not isinstance(decoder, SupportsEditing):
+        raise _no_slices(spec)
+    if isinstance(depth, int):
+        _check_slices(depth, num_slices=decoder.num_slices)
+
+    def decode(streams: Sequence[bytes]) -> Tensor:
+        if depth == "nothing":
+            latents = decoder.mean_latents(len(streams))
+        else:
+            latents = decoder.decode_latents(streams, slices=depth)
+        if shift_ld is not None:
+            latents = move(latents, shift_ld, decoder.own_feature)
+        return decoder.render(latents.styles_nld, latents.feature_nchw)
+
+    return decode
