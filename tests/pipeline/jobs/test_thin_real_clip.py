@@ -15,7 +15,7 @@ from tests.pipeline.jobs.job_server import JobServer, Stroke
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A vault of a few frames of ten seconds, in segments enough for two workers."""
     folder = tmp_path_factory.mktemp("template")
-    (folder / "job.yaml").write_text("quality: 5\nfps: 1\nsegment_frames: 2\n")
+    (folder / "job.yaml").write_text("quality: 5\nslices: 4\nfps: 1\nsegment_frames: 2\n")
     ended = run_command("compress", find_clip(), folder / "vault", "--config", folder / "job.yaml")
     assert ended.code == 0, ended.stderr
     return folder / "vault"
