@@ -1,7 +1,7 @@
 """Checkpoints: safetensors files whose metadata says which codec they belong to. Nothing is ever unpickled."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -42,3 +42,15 @@ def load_checkpoint(path: Path, *, codec: str) -> tuple[dict[str, Tensor], dict[
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(f"{path} can't be read as a safetensors checkpoint: {error}")
+
+
+def check_names(tensors: Mapping[str, Tensor], expected: Set[str]) -> None:
+    """Check that a checkpoint has the tensors that its codec needs, and no others.
+
+    Raises:
+        ValueError: Some are missing or unknown; the message names the first ones.
+    """
+    if missing := sorted(expected - tensors.keys()):
+        raise ValueError(f"tensors are missing: {', '.join(missing[:5])} ({len(missing)} in all)")
+    if unknown := sorted(tensors.keys() - expected):
+        raise ValueError(f"tensors are unknown: {', '.join(unknown[:5])} ({len(unknown)} in all)")

@@ -7,9 +7,8 @@ Tables were made after training and lie in the checkpoint: nothing here computes
 N frames, Z and M channels, m those of one slice, h and w positions of the latent grid.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,14 +16,12 @@ from torch import Tensor
 
 from framevault.codecs.dicm.entropy_model import EntropyNetworks
 from framevault.codecs.dicm.symbols import LatentGrid, code_slices
-from framevault.codecs.entropy.coder import SymbolDecoder, SymbolEncoder, decode_many, encode_many
+from framevault.codecs.entropy.batches import for_each_stream
+from framevault.codecs.entropy.coder import SymbolDecoder, SymbolEncoder, encode_many
 from framevault.codecs.entropy.integer import check_exact_matmul
 from framevault.codecs.entropy.latents import SYMBOL_LIMIT, residual_of
 from framevault.codecs.entropy.tables import FrequencyTables, Int32Array, Uint8Array
-from framevault.codecs.errors import BitstreamError, CodecError
-
-ItemT = TypeVar("ItemT")
-ResultT = TypeVar("ResultT")
+from framevault.codecs.errors import CodecError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -114,9 +111,9 @@ class Bitstream:
         Raises:
             BitstreamError: A stream is damaged; the message says which.
         """
-        decoders = _for_each(SymbolDecoder, streams)
+        decoders = for_each_stream(SymbolDecoder, streams)
         latent16_nchw = self.pull(decoders, grid, device=device)
-        _for_each(lambda decoder: decoder.finish(), decoders)
+        for_each_stream(lambda decoder: decoder.finish(), decoders)
         return latent16_nchw
 
     @torch.inference_mode()
@@ -134,7 +131,7 @@ class Bitstream:
         check_exact_matmul(torch.device(device))
         z_shape = (self.num_hyper_channels, grid.hyper_height, grid.hyper_width)
         z_numbers = channel_of(z_shape)
-        z_array = np.stack(_for_each(lambda decoder: decoder.pull(z_numbers, self.hyper_tables), decoders))
+        z_array = np.stack(for_each_stream(lambda decoder: decoder.pull(z_numbers, self.hyper_tables), decoders))
         z_nchw = torch.from_numpy(z_array).reshape(-1, *z_shape).to(device).float().clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
 
         def code(number: int, index_nchw: Tensor, mean16_nchw: Tensor) -> Tensor:
@@ -145,7 +142,7 @@ class Bitstream:
             def pull(frame: int) -> Int32Array:
                 return decoders[frame].pull(index[frame].ravel(), self.latent_tables, skip_below=self.skip_below)
 
-            residual = np.stack(_for_each(pull, range(len(decoders))))
+            residual = np.stack(for_each_stream(pull, range(len(decoders))))
             return torch.from_numpy(residual).to(device).float().reshape(index_nchw.shape)
 
         return z_nchw, code_slices(self.networks, z_nchw, grid=grid, code=code)
@@ -164,15 +161,3 @@ def check_numbers(y_nchw: Tensor, z_nchw: Tensor) -> None:
 def channel_of(shape: tuple[int, ...]) -> Uint8Array:
     """Return the channel of each value of an array [C, h, w], flattened."""
     return np.repeat(np.arange(shape[0], dtype=np.uint8), shape[1] * shape[2])
-
-
-def _for_each(step: Callable[[ItemT], ResultT], items: Sequence[ItemT]) -> list[ResultT]:
-    """Take a step of decoding in every stream; an error says in which one it was."""
-
-    def named(position: int) -> ResultT:
-        try:
-            return step(items[position])
-        except BitstreamError as error:
-            raise BitstreamError(f"stream {position} of the call: {error}") from error
-
-    return decode_many(named, range(len(items)), num_threads=torch.get_num_threads())

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from framevault.codecs.checkpoint import check_names
 from framevault.codecs.dicm.bitstream import Bitstream
 from framevault.codecs.dicm.config import DicmConfig
 from framevault.codecs.dicm.entropy_model import EntropyNetworks
@@ -26,13 +27,11 @@ from framevault.codecs.dicm.symbols import LatentGrid
 from framevault.codecs.entropy.integer import IntConv2d, check_layers, layer_names, layer_tensors, load_layers
 from framevault.codecs.entropy.latents import MEAN_STEPS, NUM_SCALES
 from framevault.codecs.entropy.quantisation import convert
-from framevault.codecs.entropy.tables import FrequencyTables
+from framevault.codecs.entropy.tables import FrequencyTables, read_tables, table_names, table_tensors
 from framevault.codecs.errors import CodecError, GoldenMismatchError
 
 GOLDEN_GRID = LatentGrid(7, 5)
 """Positions of the golden vector: no multiple of z's stride."""
-
-_TABLE_PARTS = ("cumulative", "lengths", "offsets")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -73,8 +72,7 @@ def export_tensors(
     tensors = {f"networks.{name}": tensor for name, tensor in networks.state_dict().items()}
     tensors |= layer_tensors(running, "entropy")
     for kind, tables in (("hyper", hyper_tables), ("latent", latent_tables)):
-        for part, tensor in zip(_TABLE_PARTS, tables.to_tensors(), strict=True):
-            tensors[f"tables.{kind}.{part}"] = tensor
+        tensors |= table_tensors(kind, tables)
     tensors["golden.z"] = golden.z_nchw.int()
     tensors["golden.latent16"] = golden.latent16_nchw.int()
     tensors["golden.stream"] = torch.from_numpy(np.frombuffer(golden.stream, np.uint8).copy())
@@ -99,7 +97,7 @@ def read_tensors(
     for name, tensor in networks.state_dict().items():
         if not bool(torch.isfinite(tensor).all()):
             raise ValueError(f"networks.{name} holds values that are no numbers")
-    bitstream = _make_bitstream(config, running, _tables("hyper", tensors), _tables("latent", tensors))
+    bitstream = _make_bitstream(config, running, read_tables("hyper", tensors), read_tables("latent", tensors))
     return networks, bitstream, _read_golden(tensors, config)
 
 
@@ -180,13 +178,6 @@ def _make_bitstream(
     )
 
 
-def _tables(kind: str, tensors: Mapping[str, Tensor]) -> FrequencyTables:
-    try:
-        return FrequencyTables.from_tensors(*(tensors[f"tables.{kind}.{part}"] for part in _TABLE_PARTS))
-    except ValueError as error:
-        raise ValueError(f"tables.{kind}: {error}") from error
-
-
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
@@ -194,9 +185,6 @@ def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _check_names(networks: DicmNetworks, running: EntropyNetworks, tensors: Mapping[str, Tensor]) -> None:
     expected = {f"networks.{name}" for name in networks.state_dict()}
     expected |= layer_names(running, "entropy")
-    expected |= {f"tables.{kind}.{part}" for kind in ("hyper", "latent") for part in _TABLE_PARTS}
+    expected |= table_names("hyper") | table_names("latent")
     expected |= {"golden.z", "golden.latent16", "golden.stream"}
-    if missing := sorted(expected - tensors.keys()):
-        raise ValueError(f"tensors are missing: {', '.join(missing[:5])} ({len(missing)} in all)")
-    if unknown := sorted(tensors.keys() - expected):
-        raise ValueError(f"tensors are unknown: {', '.join(unknown[:5])} ({len(unknown)} in all)")
+    check_names(tensors, expected)

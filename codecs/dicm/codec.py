@@ -26,13 +26,14 @@ from framevault.codecs.dicm.backbones.registry import BACKBONES, BackboneRow
 from framevault.codecs.dicm.bitstream import Bitstream
 from framevault.codecs.dicm.checkpoint import check_golden, read_tensors
 from framevault.codecs.dicm.config import DicmConfig
-from framevault.codecs.dicm.networks import LATENT_STRIDE, DicmNetworks, EncoderNetworks, encoder_dtype
+from framevault.codecs.dicm.networks import LATENT_STRIDE, DicmNetworks, EncoderNetworks
 from framevault.codecs.dicm.symbols import HYPER_RATIO, LatentGrid
 from framevault.codecs.dicm.thinning import IntraThinner, VideoThinner
 from framevault.codecs.dicm.video import SegmentState, SkipRule, VideoBitstream, is_intra
 from framevault.codecs.dicm.video_checkpoint import check_golden_video, read_video, video_names
 from framevault.codecs.entropy.latents import MEAN_STEPS
 from framevault.codecs.errors import CheckpointError
+from framevault.codecs.layers.precision import fastest_dtype
 from framevault.codecs.spec import CodecSpec
 
 VIDEO_VERSION = 2
@@ -69,7 +70,7 @@ def load_dicm(spec: CodecSpec) -> "DicmCodec":
         check_golden_video(*video, name=str(path), device=spec.device)
     elif spec.bitstream_version in (VIDEO_VERSION, THINNED_VIDEO_VERSION):
         raise CheckpointError(f"{path} has no networks for predicted frames: encode every frame by itself (--intra)")
-    encoder_networks = EncoderNetworks(networks, encoder_dtype(torch.device(spec.device)))
+    encoder_networks = EncoderNetworks(networks, fastest_dtype(torch.device(spec.device)))
     codec = DicmCodec(spec, networks, encoder_networks, bitstream, None if video is None else video[0])
     return codec if spec.slices is None else codec.restricted_to(spec.slices)
 

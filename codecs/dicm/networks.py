@@ -98,13 +98,3 @@ class EncoderNetworks(nn.Module):
         normal_nchw = self.networks.normalise(features_nchw).to(self.dtype)
         latent_nchw: Tensor = self.networks.g_a[-1](self.hidden(normal_nchw).float())
         return latent_nchw * self.networks.gain(quality_n)
-
-
-def encoder_dtype(device: torch.device) -> torch.dtype:
-    """Return the precision in which a device encodes: bfloat16 if its hardware multiplies that, float32 otherwise."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    capabilities = torch.cpu.get_capabilities()
-    if device.type == "cpu" and (capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")):
-        return torch.bfloat16
-    return torch.float32

@@ -7,7 +7,7 @@ Letters in shapes: K tables, L entries of the longest; h and w positions of a ma
 
 import heapq
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -276,3 +276,29 @@ def flag_table_from_examples(examples: Iterable[tuple[BoolArray, BoolArray]], *,
     average = (counts[:, 1].sum() + 0.5) / (counts.sum() + 1)
     share = (counts[:, 1] + smoothing * average) / (counts.sum(axis=1) + smoothing)
     return FlagTable(probabilities=np.clip(np.rint(share * TOTAL), 1, TOTAL - 1).astype(np.int32))
+
+
+_PARTS = ("cumulative", "lengths", "offsets")
+
+
+def table_names(kind: str) -> set[str]:
+    """Return the names of the tensors that hold a checkpoint's tables of one kind."""
+    return {f"tables.{kind}.{part}" for part in _PARTS}
+
+
+def table_tensors(kind: str, tables: FrequencyTables) -> dict[str, Tensor]:
+    """Return a checkpoint's tensors of one kind of tables, by name; `read_tables` reads them."""
+    return {f"tables.{kind}.{part}": tensor for part, tensor in zip(_PARTS, tables.to_tensors(), strict=True)}
+
+
+def read_tables(kind: str, tensors: Mapping[str, Tensor]) -> FrequencyTables:
+    """Read one kind of tables of a checkpoint.
+
+    Raises:
+        KeyError: A tensor is missing.
+        ValueError: They are no frequency tables; the message names kind and row.
+    """
+    try:
+        return FrequencyTables.from_tensors(*(tensors[f"tables.{kind}.{part}"] for part in _PARTS))
+    except ValueError as error:
+        raise ValueError(f"tables.{kind}: {error}") from error

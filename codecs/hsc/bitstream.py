@@ -10,21 +10,19 @@ shapes: N pictures, K core symbols, M latent channels, m those of one slice, g t
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from framevault.codecs.entropy.coder import SymbolDecoder, SymbolEncoder, decode_many, encode_many
+from framevault.codecs.entropy.batches import for_each_stream
+from framevault.codecs.entropy.coder import SymbolDecoder, SymbolEncoder, encode_many
 from framevault.codecs.entropy.integer import check_exact_matmul
 from framevault.codecs.entropy.latents import MEAN_STEPS, SYMBOL_LIMIT, context_of, residual_of
 from framevault.codecs.entropy.tables import TOTAL, FrequencyTables, Int32Array, Uint8Array
-from framevault.codecs.errors import BitstreamError, CodecError
+from framevault.codecs.errors import CodecError
 from framevault.codecs.hsc.entropy_model import HscEntropyNetworks
-
-ItemT = TypeVar("ItemT")
-ResultT = TypeVar("ResultT")
 
 SliceCoder = Callable[[int, Tensor, Tensor], Tensor]
 """Gives a slice's residuals, whole numbers [N, m, g, g], from its number, scale indices and means (in sixteenths)."""
@@ -146,7 +144,7 @@ class Bitstream:
         num_slices = self.num_coded if slices is None else slices
         latent16_nmgg = self._code_slices(core_nk, code, num_slices=num_slices)
         if slices is None:
-            _for_each(lambda decoder: None if decoder is None else decoder.finish(), decoders)
+            for_each_stream(lambda decoder: None if decoder is None else decoder.finish(), decoders)
         return Decoded(core_nk, latent16_nmgg)
 
     def decode_core(self, streams: Sequence[bytes]) -> Tensor:
@@ -190,7 +188,7 @@ class Bitstream:
         def pull(decoder: SymbolDecoder | None) -> Int32Array:
             return self.middle_core_k if decoder is None else decoder.pull(self._core_numbers, self.core_tables)
 
-        return np.stack(_for_each(pull, decoders))
+        return np.stack(for_each_stream(pull, decoders))
 
     def _pull_slice(self, decoders: Sequence[SymbolDecoder | None], index: Uint8Array) -> Int32Array:
         """Return the residuals of a slice of each stream, [N, m g g]; `index` is [N, m, g, g]."""
@@ -201,7 +199,7 @@ class Bitstream:
                 return np.zeros(numbers.size, np.int32)
             return decoder.pull(numbers, self.latent_tables, skip_below=self.skip_below)
 
-        return np.stack(_for_each(pull, range(len(decoders))))
+        return np.stack(for_each_stream(pull, range(len(decoders))))
 
 
 def middle_symbols(tables: FrequencyTables) -> Int32Array:
@@ -218,16 +216,4 @@ def middle_symbols(tables: FrequencyTables) -> Int32Array:
 
 def _open(streams: Sequence[bytes]) -> list[SymbolDecoder | None]:
     """Return a decoder a stream; None for one of no bytes."""
-    return _for_each(lambda stream: SymbolDecoder(stream) if stream else None, streams)
-
-
-def _for_each(step: Callable[[ItemT], ResultT], items: Sequence[ItemT]) -> list[ResultT]:
-    """Take a step of decoding in every stream; an error says in which one it was."""
-
-    def named(position: int) -> ResultT:
-        try:
-            return step(items[position])
-        except BitstreamError as error:
-            raise BitstreamError(f"stream {position} of the call: {error}") from error
-
-    return decode_many(named, range(len(items)), num_threads=torch.get_num_threads())
+    return for_each_stream(lambda stream: SymbolDecoder(stream) if stream else None, streams)

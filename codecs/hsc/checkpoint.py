@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from framevault.codecs.checkpoint import check_names
 from framevault.codecs.entropy.integer import IntConv2d, check_layers, layer_names, layer_tensors, load_layers
 from framevault.codecs.entropy.latents import MEAN_STEPS, NUM_SCALES
 from framevault.codecs.entropy.quantisation import convert
-from framevault.codecs.entropy.tables import FrequencyTables
+from framevault.codecs.entropy.tables import FrequencyTables, read_tables, table_names, table_tensors
 from framevault.codecs.errors import CodecError, GoldenMismatchError
 from framevault.codecs.hsc.bitstream import Bitstream
 from framevault.codecs.hsc.config import HscConfig
@@ -40,7 +41,6 @@ A state that only ever meets wider first intervals stays what it was, and such a
 which stands for another picture.
 """
 
-_TABLE_PARTS = ("cumulative", "lengths", "offsets")
 _MEASURES = ("psnr_db", "ssim")
 
 
@@ -97,8 +97,7 @@ def export_tensors(
     tensors = {f"networks.{name}": _stored(tensor.detach().cpu()) for name, tensor in _floats(networks).items()}
     tensors |= layer_tensors(running, "entropy")
     for kind, tables in (("core", core_tables), ("latent", latent_tables)):
-        for part, tensor in zip(_TABLE_PARTS, tables.to_tensors(), strict=True):
-            tensors[f"tables.{kind}.{part}"] = tensor
+        tensors |= table_tensors(kind, tables)
     golden = _make_golden(bitstream, config)
     tensors["golden.core"] = golden.core_nk.int()
     tensors["golden.latent16"] = golden.latent16_nmgg.int()
@@ -129,8 +128,8 @@ def read_tensors(tensors: Mapping[str, Tensor], config_json: Mapping[str, object
         bitstream=_make_bitstream(
             config,
             running,
-            _tables("core", tensors),
-            _tables("latent", tensors),
+            read_tables("core", tensors),
+            read_tables("latent", tensors),
         ),
         limits=_read_limits(tensors),
         golden=_read_golden(tensors, config),
@@ -240,13 +239,6 @@ def _make_bitstream(
     )
 
 
-def _tables(kind: str, tensors: Mapping[str, Tensor]) -> FrequencyTables:
-    try:
-        return FrequencyTables.from_tensors(*(tensors[f"tables.{kind}.{part}"] for part in _TABLE_PARTS))
-    except ValueError as error:
-        raise ValueError(f"tables.{kind}: {error}") from error
-
-
 def _floats(networks: HscNetworks) -> dict[str, Tensor]:
     """Return all that is stored of the float networks: not the batch norms' counters."""
     return {name: tensor for name, tensor in networks.state_dict().items() if tensor.is_floating_point()}
@@ -273,10 +265,7 @@ def _load_floats(networks: HscNetworks, tensors: Mapping[str, Tensor]) -> None:
 def _check_names(networks: HscNetworks, running: HscEntropyNetworks, tensors: Mapping[str, Tensor]) -> None:
     expected = {f"networks.{name}" for name in _floats(networks)}
     expected |= layer_names(running, "entropy")
-    expected |= {f"tables.{kind}.{part}" for kind in ("core", "latent") for part in _TABLE_PARTS}
+    expected |= table_names("core") | table_names("latent")
     expected |= {f"limits.{name}" for name in _MEASURES}
     expected |= {"golden.core", "golden.latent16", "golden.stream"}
-    if missing := sorted(expected - tensors.keys()):
-        raise ValueError(f"tensors are missing: {', '.join(missing[:5])} ({len(missing)} in all)")
-    if unknown := sorted(tensors.keys() - expected):
-        raise ValueError(f"tensors are unknown: {', '.join(unknown[:5])} ({len(unknown)} in all)")
+    check_names(tensors, expected)

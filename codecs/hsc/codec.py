@@ -28,10 +28,11 @@ from framevault.codecs.errors import CheckpointError
 from framevault.codecs.hsc.bitstream import BatchSymbols, Bitstream
 from framevault.codecs.hsc.checkpoint import HscParts, check_golden, read_tensors
 from framevault.codecs.hsc.distortion import Distortion, DomainLimits, measure
-from framevault.codecs.hsc.encoder_networks import EncoderNetworks, encoder_dtype
+from framevault.codecs.hsc.encoder_networks import EncoderNetworks
 from framevault.codecs.hsc.geometry import from_square, place, to_square
 from framevault.codecs.hsc.networks import HscNetworks
 from framevault.codecs.hsc.thinning import HscThinner
+from framevault.codecs.layers.precision import fastest_dtype
 from framevault.codecs.spec import CodecSpec
 
 
@@ -62,7 +63,7 @@ def make_codec(spec: CodecSpec, parts: HscParts, *, path: Path) -> "HscCodec":
     codec = HscCodec(
         spec=spec,
         networks=networks,
-        encoder_networks=EncoderNetworks(networks, encoder_dtype(torch.device(spec.device))),
+        encoder_networks=EncoderNetworks(networks, fastest_dtype(torch.device(spec.device))),
         bitstream=replace(parts.bitstream, quality=spec.quality),
         limits=parts.limits,
     )

@@ -68,13 +68,3 @@ def _fold_norms(module: nn.Module) -> None:
             if isinstance(before, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 child[number - 1] = fuse_conv_bn_eval(before, norm)
                 child[number] = nn.Identity()
-
-
-def encoder_dtype(device: torch.device) -> torch.dtype:
-    """Return the precision in which a device encodes: bfloat16 if its hardware multiplies that, float32 otherwise."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    capabilities = torch.cpu.get_capabilities()
-    if device.type == "cpu" and (capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")):
-        return torch.bfloat16
-    return torch.float32

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from framevault.codecs.dicm.backbone import HEAD_STRIDE
-from framevault.codecs.dicm.networks import LATENT_STRIDE, encoder_dtype
+from framevault.codecs.dicm.networks import LATENT_STRIDE
+from framevault.codecs.layers.precision import fastest_dtype
 from framevault.workers.detectors.base import SCORE_FLOOR, Detections, DetectorError
 from framevault.workers.detectors.checkpoint import LatentDetectorConfig, load_latent_network
 from framevault.workers.detectors.latents import LatentNetwork
@@ -27,7 +28,7 @@ class LatentDetector:
     def __init__(self, network: LatentNetwork, config: LatentDetectorConfig, *, device: str = "cpu") -> None:
         """Take a folded network; it is moved to the device, in the precision that is fastest there."""
         self._device = torch.device(device)
-        self._dtype = encoder_dtype(self._device)
+        self._dtype = fastest_dtype(self._device)
         self._network = network.to(self._device)
         set_precision(self._network, self._dtype, branches=(network.heat, network.distances))
         self._config = config

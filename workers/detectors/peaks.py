@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from framevault.codecs.dicm.backbone import HEAD_CHANNELS, HEAD_STRIDE
-from framevault.codecs.dicm.networks import encoder_dtype
+from framevault.codecs.layers.precision import fastest_dtype
 from framevault.workers.detectors.base import SCORE_FLOOR, Detections, DetectorError
 from framevault.workers.detectors.checkpoint import DetectorConfig, load_network
 from framevault.workers.detectors.mobilenet_v2 import DetectorNetwork, boxes_at, set_precision
@@ -37,7 +37,7 @@ class PeakDetector:
     def __init__(self, network: DetectorNetwork, config: DetectorConfig, *, device: str = "cpu") -> None:
         """Take a folded network; it is moved to the device."""
         self._device = torch.device(device)
-        self._dtype = encoder_dtype(self._device)
+        self._dtype = fastest_dtype(self._device)
         self._network = network.to(self._device)
         set_precision(self._network, self._dtype, branches=(network.heat, network.distances))
         self._config = config

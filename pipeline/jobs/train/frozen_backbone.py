@@ -30,11 +30,11 @@ from framevault.codecs.dicm.backbones.registry import (
     load_backbone,
     read_backbone,
 )
-from framevault.codecs.dicm.networks import encoder_dtype
 from framevault.codecs.errors import CheckpointError
 from framevault.codecs.spec import CodecSpec
 from framevault.configs.train import TrainDicmJob
 from framevault.pipeline.jobs.train.backbone_parts import load_parts, read_parts
+from framevault.pipeline.jobs.train.precision import choose_precision
 from framevault.pipeline.jobs.train.stages import StageSetup
 from framevault.workers.weights import SAME_HEAD, backbone_of, read_head
 
@@ -129,7 +129,7 @@ def make_backbone(setup: StageSetup[TrainDicmJob]) -> FrozenBackbone:
         head = own_head
     return FrozenBackbone(
         head=head,
-        tail=FrozenTail(tail, precision=_precision(setup)),
+        tail=FrozenTail(tail, precision=choose_precision(setup.job, setup.device)),
         is_starts=is_starts or not is_given,
     )
 
@@ -193,7 +193,9 @@ def _pretrained(setup: StageSetup[TrainDicmJob]) -> FrozenBackbone:
     load_parts(head, "head", tensors)
     load_parts(tail.stages, "tail", tensors)
     setup.say(f"deep losses: with {path.name}, without classes")
-    frozen = FrozenTail(tail.eval().requires_grad_(False), precision=_precision(setup), has_classifier=False)
+    frozen = FrozenTail(
+        tail.eval().requires_grad_(False), precision=choose_precision(setup.job, setup.device), has_classifier=False
+    )
     return FrozenBackbone(head=head.eval().requires_grad_(False), tail=frozen, is_starts=False)
 
 
@@ -210,13 +212,3 @@ def _say_which(setup: StageSetup[TrainDicmJob], weights: BackboneWeights | None,
             f"deep losses: none, since the start's head is another than that of {weights.path.name}. Only the codec's "
             "own features are compared; --backbone names the file that the start was trained with"
         )
-
-
-def _precision(setup: StageSetup[TrainDicmJob]) -> torch.dtype:
-    match setup.job.precision:
-        case "float32":
-            return torch.float32
-        case "bfloat16":
-            return torch.bfloat16
-        case "auto":
-            return encoder_dtype(setup.device)

@@ -22,8 +22,8 @@ from framevault.codecs.hsc.adversarial import (
 from framevault.codecs.hsc.config import HscConfig
 from framevault.codecs.hsc.discriminator import Discriminator
 from framevault.configs.train_hsc import TrainHscJob
-from framevault.pipeline.jobs.train.hsc.precision import choose_precision, reduced
 from framevault.pipeline.jobs.train.optimisation import Descent, ParameterGroup
+from framevault.pipeline.jobs.train.precision import choose_precision, reduced
 from framevault.pipeline.jobs.train.stages import StageSetup, State, as_mapping
 from framevault.pipeline.jobs.train.world import World
 

@@ -19,11 +19,11 @@ from framevault.codecs.hsc.networks import HscNetworks
 from framevault.configs.train_hsc import TrainHscJob
 from framevault.pipeline.exits import PreflightError
 from framevault.pipeline.jobs.train.hsc.perceptual import Levels, feature_distance, make_perceptual, unlikeness
-from framevault.pipeline.jobs.train.hsc.precision import choose_precision, reduced
 from framevault.pipeline.jobs.train.hsc.squares import random_squares, signed
 from framevault.pipeline.jobs.train.hsc.start import export_parts, make_mapping, make_start
 from framevault.pipeline.jobs.train.optimisation import Descent, ParameterGroup, RunningAverage, cosine_rate
 from framevault.pipeline.jobs.train.pictures import PictureSet
+from framevault.pipeline.jobs.train.precision import choose_precision, reduced
 from framevault.pipeline.jobs.train.stages import Batch, Row, StageSetup, State, as_mapping
 
 SQUARED_WEIGHT, PERCEPTUAL_WEIGHT, UNLIKENESS_WEIGHT, FEATURE_WEIGHT = 1.0, 0.2, 0.1, 0.01

@@ -21,13 +21,13 @@ from framevault.pipeline.jobs.train.hsc.adversary import Adversary
 from framevault.pipeline.jobs.train.hsc.measure import measure_checkpoint
 from framevault.pipeline.jobs.train.hsc.perceptual import make_perceptual
 from framevault.pipeline.jobs.train.hsc.picture_losses import PictureLosses, compare_pictures
-from framevault.pipeline.jobs.train.hsc.precision import choose_precision, reduced
 from framevault.pipeline.jobs.train.hsc.rates import PictureRates, measured_steering
 from framevault.pipeline.jobs.train.hsc.squares import random_squares, signed
 from framevault.pipeline.jobs.train.hsc.start import make_start
 from framevault.pipeline.jobs.train.hsc.trained_parts import TrainedParts, codec_groups, compile_networks
 from framevault.pipeline.jobs.train.optimisation import Descent, cosine_rate
 from framevault.pipeline.jobs.train.pictures import PictureSet
+from framevault.pipeline.jobs.train.precision import choose_precision, reduced
 from framevault.pipeline.jobs.train.stages import Batch, Row, StageSetup, State, as_mapping
 
 RATE = 3e-4

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from framevault.codecs.hsc.networks import HscNetworks
-from framevault.pipeline.jobs.train.hsc.precision import reduced
 from framevault.pipeline.jobs.train.hsc.squares import centre_square, signed
 from framevault.pipeline.jobs.train.pictures import PictureSet
+from framevault.pipeline.jobs.train.precision import reduced
 
 AT_ONCE = 16
 """Pictures that go through the encoder together."""

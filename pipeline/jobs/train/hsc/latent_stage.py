@@ -21,12 +21,12 @@ from framevault.pipeline.exits import PreflightError
 from framevault.pipeline.jobs.train.hsc.latent_cache import find_latents
 from framevault.pipeline.jobs.train.hsc.measure import measure_checkpoint
 from framevault.pipeline.jobs.train.hsc.perceptual import make_perceptual
-from framevault.pipeline.jobs.train.hsc.precision import choose_precision, reduced
 from framevault.pipeline.jobs.train.hsc.rates import PictureRates, fresh_steering, measured_steering
 from framevault.pipeline.jobs.train.hsc.start import HscStart, make_start
 from framevault.pipeline.jobs.train.hsc.trained_parts import TrainedParts, codec_groups
 from framevault.pipeline.jobs.train.optimisation import Descent, cosine_rate
 from framevault.pipeline.jobs.train.pictures import PictureSet
+from framevault.pipeline.jobs.train.precision import choose_precision, reduced
 from framevault.pipeline.jobs.train.stages import Batch, Row, StageSetup, State, as_mapping
 from framevault.pipeline.jobs.train.steering import RateSteering
 

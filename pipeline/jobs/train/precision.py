@@ -2,11 +2,11 @@
 
 import torch
 
-from framevault.codecs.hsc.encoder_networks import encoder_dtype
-from framevault.configs.train_hsc import TrainHscJob
+from framevault.codecs.layers.precision import fastest_dtype
+from framevault.configs.train import TrainSettings
 
 
-def choose_precision(job: TrainHscJob, device: torch.device) -> torch.dtype:
+def choose_precision(job: TrainSettings, device: torch.device) -> torch.dtype:
     """Return bfloat16 if it was asked for, or left to the hardware and that multiplies it; float32 otherwise."""
     match job.precision:
         case "float32":
@@ -14,7 +14,7 @@ def choose_precision(job: TrainHscJob, device: torch.device) -> torch.dtype:
         case "bfloat16":
             return torch.bfloat16
         case "auto":
-            return encoder_dtype(device)
+            return fastest_dtype(device)
 
 
 def reduced(device: torch.device, precision: torch.dtype) -> torch.autocast:
