@@ -93,3 +93,24 @@ def test_a_batch_has_gradients_to_encoder_codecs_generator_and_entropy_model() -
         gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
         assert any(bool((gradient != 0).any()) for gradient in gradients), name
     assert all(parameter.grad is not None for parameter in models.entropy.spread.parameters())
+
+
+@pytest.mark.parametrize(("quality", "reaches"), [(0, False), (3, False), (4, True), (7, True)])
+def test_low_rates_move_gains_but_not_the_analysis_that_all_qualities_share(quality: int, reaches: bool) -> None:
+    models = make_models()
+    codec = models.networks.feature_codec
+    styles_nld, feature_nchw = some_latents(2)
+
+    coded = code_batch(
+        models,
+        styles_nld,
+        feature_nchw,
+        quality_n=torch.full((2,), quality),
+        num_slices_n=torch.full((2,), len(CONFIG.slices)),
+    )
+    coded.latent_bits_n.sum().backward()  # type: ignore[no-untyped-call]  # torch has no type for it
+
+    gradients = [parameter.grad for parameter in codec.analysis.parameters()]
+    assert any(gradient is not None and bool((gradient != 0).any()) for gradient in gradients) == reaches
+    assert codec.log_gain.grad is not None
+    assert bool((codec.log_gain.grad[quality] != 0).any())
