@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from framevault.codecs.errors import CheckpointError
-from framevault.codecs.spec import CodecSpec
+from framevault.codecs.spec import CodecSpec, frames_spec
 
 CODEC_KEY = "framevault_codec"
 """Metadata entry with the codec's name."""
@@ -66,7 +66,7 @@ def count_slices(spec: CodecSpec) -> int:
         return spec.slices
     path = spec.checkpoint_path
     assert path is not None
-    slices = read_config(path, codec=spec.name).get("slices")
+    slices = read_config(path, codec=frames_spec(spec).name).get("slices")
     if not isinstance(slices, list):
         raise CheckpointError(f"{path}: slices must be a list, got {slices!r}")
     return len(slices)

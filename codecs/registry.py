@@ -3,6 +3,7 @@
 from framevault.codecs.base import Codec
 from framevault.codecs.dicm.codec import load_dicm
 from framevault.codecs.errors import CodecError
+from framevault.codecs.faces.codec import load_faces
 from framevault.codecs.hsc.codec import load_hsc
 from framevault.codecs.raw.codec import RawCodec
 from framevault.codecs.spec import CodecSpec
@@ -21,4 +22,6 @@ def load_codec(spec: CodecSpec) -> Codec:
             return load_dicm(spec)
         case "hsc":
             return load_hsc(spec)
+        case "dicm+hsc":
+            return load_faces(spec)
     raise CodecError(f"codec {spec.name!r} has a row in the table but no code")

@@ -19,9 +19,9 @@ class RestoreJob(ExecutionSettings):
     kind: Literal["frames", "video", "sheet"] = "frames"
     """A PNG file a frame, a video a stored video, or one picture with many frames on it."""
     slices: int | Literal["nothing", "core"] | None = None
-    """How much of each stream is used: nothing (0 bits: the mean face), the core symbols, so many slices; None: all."""
+    """How much of each face is used: nothing (0 bits: the mean face), the core symbols, so many slices; None: all."""
     edits: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    """What is changed, as `smile=+1.5`; for codec hsc."""
+    """What is changed, as `smile=+1.5`; for faces of codecs hsc and dicm+hsc."""
     directions: str | None = Field(default=None, min_length=1)
     """File with the edits' directions; None takes the one beside the checkpoint."""
     weights: Annotated[tuple[str, ...], Field(strict=False)] = ()

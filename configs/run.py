@@ -104,6 +104,14 @@ class CompressJob(ExecutionSettings):
     slices: int | None = Field(default=None, ge=0)
     """Slices that streams hold, most important first, as if the vault were thinned afterwards; None for as many as are
     of use at that quality: all, but 2 or 3 of dicm's 4 where frames are predicted."""
+    face_quality: int = Field(default=DEFAULT_QUALITY, ge=LOWEST_QUALITY, le=HIGHEST_QUALITY)
+    """The same as `quality` of the faces, for codecs that code faces besides frames."""
+    face_weights: str | None = Field(default=None, min_length=1)
+    """Checkpoint of what codes faces; None for the shipped one."""
+    face_score: float = Field(default=0.4, ge=0.05, le=1)
+    """Lowest score of a face that is coded."""
+    face_fps: float | None = Field(default=None, gt=0)
+    """Frames a second that faces are looked for in; None looks in every frame that is kept."""
     fps: float | None = Field(default=None, gt=0)
     """Frames a second to keep; None keeps all."""
     segment_frames: int = Field(default=128, ge=1)
@@ -117,6 +125,14 @@ class CompressJob(ExecutionSettings):
     def _check_weights(self) -> Self:
         if self.weights is not None and CODECS[self.codec].checkpoint is None:
             raise ValueError(f"weights are for codecs that have some, codec {self.codec} has none")
+        return self
+
+    @model_validator(mode="after")
+    def _check_faces(self) -> Self:
+        given = sorted(name for name in self.model_fields_set if name.startswith("face_"))
+        if given and CODECS[self.codec].faces_codec is None:
+            able = ", ".join(name for name, row in CODECS.items() if row.faces_codec is not None)
+            raise ValueError(f"{given[0]} is for codecs that code faces ({able}), codec {self.codec} does not")
         return self
 
 
@@ -171,7 +187,7 @@ class SimilarJob(ExecutionSettings):
     image: str = Field(min_length=1)
     """Path of the picture that frames are compared with."""
     face: bool = False
-    """Whether faces of codec hsc are compared by their core symbols, not whole frames by what a classifier sees."""
+    """Whether faces are compared by hsc's core symbols, not whole frames by what a classifier sees."""
     where: str | None = Field(default=None, min_length=1)
     """SQL condition on the columns of `frames`; None takes all frames."""
     top: int = Field(default=10, ge=1)

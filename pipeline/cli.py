@@ -16,6 +16,10 @@ from framevault.pipeline.cli_options import (
     Config,
     Device,
     ExecutorName,
+    FaceFps,
+    FaceQuality,
+    FaceScore,
+    FaceWeights,
     Fps,
     Inputs,
     Intra,
@@ -57,6 +61,10 @@ def plan(
     weights: Weights = None,
     intra: Intra = None,
     slices: Slices = None,
+    face_quality: FaceQuality = None,
+    face_weights: FaceWeights = None,
+    face_score: FaceScore = None,
+    face_fps: FaceFps = None,
     fps: Fps = None,
     segment_frames: SegmentFrames = None,
     config: Config = None,
@@ -71,6 +79,10 @@ def plan(
         "weights": weights,
         "intra": intra,
         "slices": slices,
+        "face_quality": face_quality,
+        "face_weights": face_weights,
+        "face_score": face_score,
+        "face_fps": face_fps,
         "fps": fps,
         "segment_frames": segment_frames,
     }
@@ -86,6 +98,10 @@ def compress(
     weights: Weights = None,
     intra: Intra = None,
     slices: Slices = None,
+    face_quality: FaceQuality = None,
+    face_weights: FaceWeights = None,
+    face_score: FaceScore = None,
+    face_fps: FaceFps = None,
     fps: Fps = None,
     segment_frames: SegmentFrames = None,
     executor: ExecutorName = None,
@@ -103,6 +119,10 @@ def compress(
         "weights": weights,
         "intra": intra,
         "slices": slices,
+        "face_quality": face_quality,
+        "face_weights": face_weights,
+        "face_score": face_score,
+        "face_fps": face_fps,
         "fps": fps,
         "segment_frames": segment_frames,
         "executor": executor,
@@ -138,7 +158,7 @@ app.add_typer(restoring)
 def query(
     vault: Vault,
     sql: Annotated[
-        str, typer.Argument(help="A SELECT over videos, names, segments, frames, detections, labels, failures.")
+        str, typer.Argument(help="A SELECT over videos, names, segments, frames, detections, labels, faces, failures.")
     ],
     output: Annotated[
         Literal["table", "csv", "json", "arrow"], typer.Option("--format", help="How rows are printed.")

@@ -126,7 +126,12 @@ def similar(
     vault: Vault,
     image: Annotated[str, typer.Option(help="The picture that frames are compared with.")],
     face: Annotated[
-        bool, typer.Option("--face", help="Compare faces of codec hsc by their symbols alone; the picture shows one.")
+        bool,
+        typer.Option(
+            "--face",
+            help="Compare faces of codecs hsc and dicm+hsc by their symbols alone: with the surest one on the "
+            "picture, or, where only hsc wrote the vault, with the picture itself.",
+        ),
     ] = False,
     where: Where = None,
     top: Annotated[int | None, typer.Option(min=1, help="Frames to show (10).")] = None,

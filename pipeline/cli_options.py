@@ -15,7 +15,9 @@ Inputs = Annotated[
     typer.Argument(help="Videos, folders, globs or URLs; the last one is the vault.", metavar="SOURCE... VAULT"),
 ]
 Vault = Annotated[str, typer.Argument(help="A folder, or a URL such as s3://bucket/vault.")]
-Codec = Annotated[str | None, typer.Option(help="dicm: features for machines (default). raw: the frames, lossless.")]
+Codec = Annotated[
+    str | None, typer.Option(help="dicm: features for machines (default). hsc: faces. dicm+hsc: both. raw: lossless.")
+]
 Quality = Annotated[int | None, typer.Option(min=1, max=8, help="1 (fewest bytes) to 8 (closest features).")]
 Weights = Annotated[
     str | None, typer.Option(help="The codec's checkpoint, from framevault train; the shipped one, if not given.")
@@ -36,6 +38,18 @@ Intra = Annotated[
 ]
 Slices = Annotated[
     int | None, typer.Option(min=0, help="Slices that streams hold; as many as are of use, if not given.")
+]
+FaceQuality = Annotated[
+    int | None, typer.Option("--face-quality", min=1, max=8, help="Of the faces that dicm+hsc codes (5).")
+]
+FaceWeights = Annotated[
+    str | None, typer.Option("--face-weights", help="Checkpoint of what codes faces; the shipped one, if not given.")
+]
+FaceScore = Annotated[
+    float | None, typer.Option("--face-score", min=0.05, max=1, help="Lowest score of a face that is coded (0.4).")
+]
+FaceFps = Annotated[
+    float | None, typer.Option("--face-fps", help="Frames a second that faces are looked for in; all, if not given.")
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Workers; as many as fit this machine, if not given.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, or cuda.")]

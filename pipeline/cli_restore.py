@@ -36,11 +36,11 @@ def restore(
     ] = None,
     slices: Annotated[
         str | None,
-        typer.Option(help="Use less of each stream: nothing (the mean face), core, or 1 to 8. For codec hsc."),
+        typer.Option(help="Use less of each face of hsc or dicm+hsc: nothing (the mean face), core, or 1 to 8."),
     ] = None,
     edit: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=AMOUNT, as smile=+1.5: change faces of codec hsc. May stand several times."),
+        typer.Option(help="NAME=AMOUNT, as smile=+1.5: change faces of hsc or dicm+hsc. May stand several times."),
     ] = None,
     directions: Annotated[
         str | None, typer.Option(help="File with the edits' directions; the one beside the checkpoint, if not given.")

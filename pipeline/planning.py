@@ -19,6 +19,7 @@ from itertools import accumulate
 
 from framevault.pipeline.probing import PROBE_ERRORS, PictureTable, ProbedSource, ProbeError, SourceProber
 from framevault.pipeline.sources import SourceLocation
+from framevault.workers.face_search import FaceSearch
 from framevault.workers.ids import digest_of, segment_id_of
 from framevault.workers.packets import PacketTable
 from framevault.workers.tasks import PacketRun, PictureFile, Segment, SourceInfo
@@ -62,6 +63,8 @@ class PlanSettings:
     """Which frames are kept."""
     segment_frames: int = SEGMENT_FRAMES
     """Sampled frames after which a segment ends at the next keyframe."""
+    faces: FaceSearch | None = None
+    """How faces are looked for; None for codecs without."""
 
     def __post_init__(self) -> None:
         """Checks the numbers; raises ValueError."""
@@ -69,12 +72,17 @@ class PlanSettings:
             raise ValueError(f"segment_frames must be at least 1, got {self.segment_frames}")
 
     @property
+    def sampling_text(self) -> str:
+        """Canonical name of what is taken of a source, such as `fps=5` or `all; faces from 0.4`: part of ids."""
+        return self.sampling.text if self.faces is None else f"{self.sampling.text}; {self.faces.text}"
+
+    @property
     def run_fp(self) -> str:
         """First 16 hex digits of the SHA-256 over codec, sampling and segmentation: part of a manifest's key."""
         segmentation = {"segment_frames": self.segment_frames, "max_span": MAX_SPAN, "rule": _SEGMENTATION_RULE}
         parts: dict[str, object] = {
             "codec_fingerprint": self.codec_fingerprint,
-            "sampling": self.sampling.text,
+            "sampling": self.sampling_text,
             "segmentation": segmentation,
         }
         return digest_of(parts)[:_RUN_DIGITS]
@@ -245,7 +253,7 @@ def _picture_piece(table: PictureTable, positions: Sequence[int]) -> _Piece:
 def _make_segment(
     probed: ProbedSource, piece: _Piece, *, number: int, is_last: bool, settings: PlanSettings
 ) -> Segment:
-    info, sampling = probed.info, settings.sampling.text
+    info, sampling = probed.info, settings.sampling_text
     first_pts, last_pts = piece.frame_pts[0], piece.frame_pts[-1]
     # A picture whose header can't be read has no size; its segment fails when it is decoded, not before.
     width, height = (max(1, side) for side in piece.size or (info.width, info.height))

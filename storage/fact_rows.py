@@ -1,4 +1,4 @@
-"""A vault's masks and labels as Arrow tables, which the views of `query.py` join; see `tables.py`."""
+"""A vault's masks, labels and faces as Arrow tables, which the views of `query.py` join; see `tables.py`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import cached_property
 
 import pyarrow as pa
 
+from framevault.storage.face_tables import FACES_SCHEMA
 from framevault.storage.frame_facts import FactManifest, FactPart, load_fact_manifests, read_facts
 from framevault.storage.frame_tables import LABELS_SCHEMA
 from framevault.storage.schema import MASK_FIELD, read_masked_detections
@@ -33,13 +34,16 @@ LABEL_ROWS_SCHEMA = pa.schema(
 )
 """One row a label of a frame."""
 
+FACE_ROWS_SCHEMA = pa.schema([("video_number", pa.int32()), ("segment_number", pa.int32()), *FACES_SCHEMA])
+"""One row a face in a stream."""
+
 MODELS_SCHEMA = pa.schema([("model_number", pa.int32()), ("model", pa.string()), ("model_fp", pa.string())])
 """One row a model that gave labels."""
 
 
 @dataclass
 class FactTables:
-    """Masks and labels of one state of a vault: manifests are read once, at the first table that needs them."""
+    """Masks, labels and faces of one state of a vault: manifests are read once, at the first table that needs them."""
 
     tables: VaultTables
     """The vault."""
@@ -73,6 +77,20 @@ class FactTables:
             model = self.models.index((manifest.model_fp, manifest.model))
             parts.append(with_numbers(rows, LABEL_ROWS_SCHEMA, [place.video_number, place.segment_number, model]))
         return concatenate(parts, LABEL_ROWS_SCHEMA)
+
+    def face_rows(self) -> pa.Table:
+        """Read all faces parts and return the rows of `FACE_ROWS_SCHEMA`."""
+        found = list(visible_facts(self.tables, load_fact_manifests(self.tables.store, "faces")))
+        rows_of = self.tables.store.map(self._read_faces, [part for _, _, part in found])
+        parts = [
+            with_numbers(rows, FACE_ROWS_SCHEMA, [place.video_number, place.segment_number])
+            for (place, _, _), rows in zip(found, rows_of, strict=True)
+        ]
+        return concatenate(parts, FACE_ROWS_SCHEMA)
+
+    def _read_faces(self, part: FactPart) -> pa.Table:
+        payload = self.tables.store.read_checked(part.part)
+        return read_facts("faces", part.part.key, payload, num_frames=part.num_frames)
 
     def _read_labels(self, part: FactPart) -> pa.Table:
         payload = self.tables.store.read_checked(part.part)

@@ -1,10 +1,12 @@
-"""What networks say about whole frames: labels with scores, and vectors to search by.
+"""What is known of frames besides their streams: labels with scores, vectors to search by, and faces in the streams.
 
-Both are kept as detections are: one immutable Parquet part a segment and model, and manifests that make them visible.
+All are kept as detections are: one immutable Parquet part a segment and model, and manifests that make them visible.
 Their kinds are rows of a table::
 
     labels/<model_fp>/<segment_id>.parquet      manifests/<video_id>/labels/<model_fp>/<digest>.json
     vectors/<model_fp>/<segment_id>.parquet     manifests/<video_id>/vectors/<model_fp>/<digest>.json
+    faces/<model_fp>/<segment_id>.parquet       manifests/<video_id>/faces/<model_fp>/<digest>.json
+    face_vectors/...                            manifests/<video_id>/face_vectors/...: vectors of those faces
 
 `partial.py` says what there is where some frames of a segment can't be decoded.
 """
@@ -15,12 +17,14 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import pyarrow as pa
 
 from framevault.storage.documents import LARGEST_COUNT, Fields, ref_members, seal, unseal
 from framevault.storage.errors import AlreadyExistsError, DamagedError
+from framevault.storage.face_tables import faces_to_parquet, find_face_fault, read_faces
+from framevault.storage.face_vectors import face_vectors_to_parquet, find_face_vector_fault, read_face_vectors
 from framevault.storage.frame_tables import (
     find_label_fault,
     find_vector_fault,
@@ -33,19 +37,48 @@ from framevault.storage.pack_table import MOST_FRAMES
 from framevault.storage.partial import PARTIAL_FOLDER, partial_key, unite_parts
 from framevault.storage.store import ObjectRef, Store
 
-FactKind = Literal["labels", "vectors"]
+FactKind = Literal["labels", "vectors", "faces", "face_vectors"]
 """What is said about frames."""
 
-FACT_KINDS: tuple[FactKind, ...] = ("labels", "vectors")
+FACT_KINDS: tuple[FactKind, ...] = ("labels", "vectors", "faces", "face_vectors")
 """All kinds."""
 
 FACTS_VERSION = 1
 """Of these manifests."""
 
 FACTS_MANIFEST_KEY = re.compile(
-    r"manifests/([0-9a-f]{32})/(labels|vectors)/([0-9a-f]{16})/(?:partial/)?([0-9a-f]{16})\.json"
+    r"manifests/([0-9a-f]{32})/(labels|vectors|faces|face_vectors)/([0-9a-f]{16})/(?:partial/)?([0-9a-f]{16})\.json"
 )
 """Key of a manifest: video_id, kind, model_fp, digest of its content."""
+
+
+class _ReadsPart(Protocol):
+    def __call__(self, key: str, payload: bytes) -> pa.Table: ...
+
+
+class _WritesPart(Protocol):
+    def __call__(self, table: pa.Table) -> bytes: ...
+
+
+class _FindsFault(Protocol):
+    def __call__(self, table: pa.Table, *, num_frames: int | None) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _PartFormat:
+    """What the parts of a kind are."""
+
+    read: _ReadsPart
+    write: _WritesPart
+    find_fault: _FindsFault
+
+
+_FORMATS: dict[FactKind, _PartFormat] = {
+    "labels": _PartFormat(read_labels, labels_to_parquet, find_label_fault),
+    "vectors": _PartFormat(read_vectors, vectors_to_parquet, find_vector_fault),
+    "faces": _PartFormat(read_faces, faces_to_parquet, find_face_fault),
+    "face_vectors": _PartFormat(read_face_vectors, face_vectors_to_parquet, find_face_vector_fault),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +104,9 @@ class FactManifest:
     kind: FactKind
     """What it is about."""
     model_fp: str
-    """Over the model and the codec whose features it read, 16 hex digits."""
+    """Over the model and the codec whose features it read, 16 hex digits; of faces, over what coded them."""
     model: str
-    """Name of the model."""
+    """Name of the model; of faces, of the codec."""
     video_id: str
     """32 hex digits."""
     run_fp: str
@@ -132,7 +165,7 @@ def write_facts(
         kind: What it is about.
         model_fp: Over the model and the codec.
         segment_id: The segment that was looked through.
-        table: Of `labels_table` or `vectors_table`.
+        table: Of `labels_table`, `vectors_table`, `faces_table` or `face_vectors_table`.
         num_frames: Frames of the segment.
         num_lost: Frames of it that could not be decoded.
 
@@ -144,7 +177,7 @@ def write_facts(
     if fault := find_fault(kind, table, num_frames=num_frames):
         raise ValueError(f"{kind} of segment {segment_id}: {fault}")
     key = facts_key(kind, model_fp, segment_id)
-    payload = labels_to_parquet(table) if kind == "labels" else vectors_to_parquet(table)
+    payload = _FORMATS[kind].write(table)
     if num_lost:
         key = partial_key(key, payload)
     try:
@@ -162,7 +195,7 @@ def read_facts(kind: FactKind, key: str, payload: bytes, *, num_frames: int | No
     Raises:
         DamagedError: It is not one, or not about so many frames; names the key.
     """
-    table = read_labels(key, payload) if kind == "labels" else read_vectors(key, payload)
+    table = _FORMATS[kind].read(key, payload)
     if fault := find_fault(kind, table, num_frames=num_frames):
         raise DamagedError(f"{key}: {fault}")
     return table
@@ -170,8 +203,7 @@ def read_facts(kind: FactKind, key: str, payload: bytes, *, num_frames: int | No
 
 def find_fault(kind: FactKind, table: pa.Table, *, num_frames: int | None) -> str | None:
     """Say what is wrong with the values of a part; None if nothing is."""
-    check = find_label_fault if kind == "labels" else find_vector_fault
-    return check(table, num_frames=num_frames)
+    return _FORMATS[kind].find_fault(table, num_frames=num_frames)
 
 
 def commit_facts(store: Store, manifest: FactManifest) -> str:
@@ -189,14 +221,20 @@ def commit_facts(store: Store, manifest: FactManifest) -> str:
         return manifest.key
 
 
-def load_fact_manifests(store: Store, kind: FactKind) -> list[FactManifest]:
+def load_fact_manifests(store: Store, kind: FactKind, *, video_id: str | None = None) -> list[FactManifest]:
     """Return all of a kind that is visible: one manifest a model, video and run, with the parts of all of theirs.
+
+    Args:
+        store: The vault.
+        kind: What they are about.
+        video_id: The video that they are about; None for all.
 
     Raises:
         DamagedError: A manifest is damaged; names the key.
         StoreUnavailableError: The store can't be read.
     """
-    matches = map(FACTS_MANIFEST_KEY.fullmatch, store.list("manifests"))
+    folder = "manifests" if video_id is None else f"manifests/{video_id}"
+    matches = map(FACTS_MANIFEST_KEY.fullmatch, store.list(folder))
     keys = [match[0] for match in matches if match is not None and match[2] == kind]
     merged: dict[tuple[str, str, str], FactManifest] = {}
     for manifest in store.map(lambda key: read_fact_manifest(store, key), keys):
@@ -235,7 +273,7 @@ def read_fact_manifest(store: Store, key: str) -> FactManifest:
 def _kind_of(key: str) -> FactKind:
     match = FACTS_MANIFEST_KEY.fullmatch(key)
     assert match is not None
-    return "labels" if match[2] == "labels" else "vectors"
+    return next(kind for kind in FACT_KINDS if kind == match[2])
 
 
 def _merge(first: FactManifest, second: FactManifest) -> FactManifest:

@@ -91,14 +91,18 @@ def vectors_table(
 ) -> pa.Table:
     """Return the rows of a segment's vectors; arguments as `labels_table`."""
     num_frames, length = vectors_np.shape
-    schema = vectors_schema(length)
-    content = pa.py_buffer(np.ascontiguousarray(vectors_np, dtype="<f2").tobytes())
     columns = [
         pa.array(_numbers(num_frames, frame_numbers)),
         pa.array(np.asarray(pts, dtype=np.int64)),
-        pa.Array.from_buffers(schema.field("vector").type, num_frames, [None, content]),
+        vector_column(vectors_np),
     ]
-    return pa.Table.from_arrays(columns, schema=schema)
+    return pa.Table.from_arrays(columns, schema=vectors_schema(length))
+
+
+def vector_column(vectors_np: NDArray[np.float16]) -> pa.Array:
+    """Return vectors as they are stored."""
+    content = pa.py_buffer(np.ascontiguousarray(vectors_np, dtype="<f2").tobytes())
+    return pa.Array.from_buffers(pa.binary(2 * vectors_np.shape[1]), len(vectors_np), [None, content])
 
 
 def _numbers(num_frames: int, frame_numbers: Sequence[int] | None) -> NDArray[np.int32]:
@@ -150,6 +154,15 @@ def read_vectors(key: str, payload: bytes) -> pa.Table:
     Raises:
         DamagedError: It is not one; names the key.
     """
+    return from_parquet(key, payload, schema=vectors_schema(vector_length(key, payload)))
+
+
+def vector_length(key: str, payload: bytes) -> int:
+    """Return how many values the vectors of a part have.
+
+    Raises:
+        DamagedError: It has no vectors; names the key.
+    """
     try:
         schema = pq.ParquetFile(io.BytesIO(payload)).schema_arrow
         found = schema.field("vector").type
@@ -161,14 +174,15 @@ def read_vectors(key: str, payload: bytes) -> pa.Table:
         or not 2 <= found.byte_width <= 2 * LONGEST_VECTOR
     ):
         raise DamagedError(f"{key}: vector must be of fixed length, 2 bytes a value, is {found}")
-    return from_parquet(key, payload, schema=vectors_schema(found.byte_width // 2))
+    length: int = found.byte_width // 2
+    return length
 
 
 def find_label_fault(table: pa.Table, *, num_frames: int | None) -> str | None:
     """Say what is wrong with labels; None if nothing is."""
     numbers, ranks, scores = (column_values(table, name) for name in ("frame_number", "rank", "score"))
     same_frame = numbers[1:] == numbers[:-1]
-    if fault := _find_number_fault(numbers, num_frames=num_frames):
+    if fault := find_number_fault(numbers, num_frames=num_frames):
         return fault
     expected = np.where(same_frame, ranks[:-1].astype(np.int64) + 1, 1)
     if len(ranks) and (ranks[0] != 1 or not np.array_equal(ranks[1:], expected)):
@@ -181,7 +195,7 @@ def find_label_fault(table: pa.Table, *, num_frames: int | None) -> str | None:
 def find_vector_fault(table: pa.Table, *, num_frames: int | None) -> str | None:
     """Say what is wrong with vectors; None if nothing is."""
     numbers = column_values(table, "frame_number")
-    if fault := _find_number_fault(numbers, num_frames=num_frames):
+    if fault := find_number_fault(numbers, num_frames=num_frames):
         return fault
     if (numbers[1:] == numbers[:-1]).any():
         return "a frame must have one vector"
@@ -190,7 +204,8 @@ def find_vector_fault(table: pa.Table, *, num_frames: int | None) -> str | None:
     return None
 
 
-def _find_number_fault(numbers: NDArray[Any], *, num_frames: int | None) -> str | None:
+def find_number_fault(numbers: NDArray[Any], *, num_frames: int | None) -> str | None:
+    """Say what is wrong with the frame numbers of a part's rows; None if nothing is."""
     if (numbers < 0).any() or not (numbers[1:] >= numbers[:-1]).all():
         return "rows must be sorted by frame_number, which begins at 0"
     if num_frames is not None and len(numbers) and numbers[-1] >= num_frames:

@@ -29,7 +29,7 @@ _ManifestT = TypeVar("_ManifestT", DetectionManifest, FactManifest)
 
 
 def carry_findings(store: Store, video_id: str, *, old_run: str, new_run: str, segment_ids: Mapping[str, str]) -> None:
-    """Make detections, labels and vectors of some segments those of the same frames in another run.
+    """Make detections, labels, vectors and faces of some segments those of the same frames in another run.
 
     The parts stay where they are; the new run's manifests name them. What the new run has already is left alone.
 

@@ -72,7 +72,7 @@ def look_id(kind: str, model_fp: str, segment_id: str) -> str:
     The segment itself is stored; what is missing is a detector's or another model's say about it.
 
     Args:
-        kind: What would have been said: `detections`, `labels` or `vectors`.
+        kind: What would have been said: `detections`, or a kind of facts.
         model_fp: Of the detector or other model.
         segment_id: The segment.
     """

@@ -13,16 +13,18 @@ the views that a statement names are read; they stay for the next statement of t
 | `all_detections` | object found |
 | `masks` | object found by a detector that gives masks |
 | `labels` | label of a frame |
+| `faces` | face that a frame's stream holds besides the frame |
 | `failures` | segment or source that could not be stored, or segment that could not be looked through |
 
-Rows of `frames`, `detections`, `all_detections`, `masks` and `labels` come in no particular order; sorting all of them
-for each statement would cost more than most statements do.
+Rows of `frames`, `detections`, `all_detections`, `masks`, `labels` and `faces` come in no particular order; sorting all
+of them for each statement would cost more than most statements do.
 """
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import duckdb
 import pyarrow as pa
@@ -94,6 +96,15 @@ VIEWS: dict[str, tuple[tuple[str, ...], str]] = {
             FROM _labels l JOIN _segments s USING (video_number, segment_number)
                 JOIN _videos v USING (video_number) JOIN _models o USING (model_number)""",
     ),
+    "faces": (
+        ("_videos", "_segments", "_faces"),
+        f"""SELECT {VIDEO_COLUMNS}, v.run_fp, s.segment_id, f.frame_number,
+                s.first_frame + f.frame_number AS video_frame,
+                f.pts, {TIME_S.format(pts="f.pts")} AS time_s,
+                f.face_number, f.x_min, f.y_min, f.x_min + f.side AS x_max, f.y_min + f.side AS y_max,
+                f.angle_degrees, f.score, f.size_bytes, f.is_outside
+            FROM _faces f JOIN _segments s USING (video_number, segment_number) JOIN _videos v USING (video_number)""",
+    ),
     "failures": (("_failures",), "SELECT * FROM _failures"),
 }
 """What each view needs, tables or another view, and its SQL."""
@@ -116,6 +127,7 @@ class VaultQuery:
             "_masks": facts.mask_rows,
             "_labels": facts.label_rows,
             "_models": facts.model_rows,
+            "_faces": facts.face_rows,
             "_failures": self._tables.failure_rows,
         }
         self._loaded: set[str] = set()
@@ -153,7 +165,10 @@ class VaultQuery:
 
     def _names_in(self, text: str) -> set[str]:
         try:
-            names = self._connection.get_table_names(text)
+            names: Iterable[str] = self._connection.get_table_names(text)
+        except duckdb.BinderException:
+            # DuckDB looks into the tables of a join with USING, which are not there yet.
+            names = re.findall(r"\w+", text)
         except duckdb.Error as error:
             raise QueryError(str(error)) from error
         return {name.lower() for name in names} & {*VIEWS, *self._sources}

@@ -1,20 +1,21 @@
-"""The frames whose vectors are nearest to a given one: exact, over every stored vector of one model.
+"""The frames or faces whose vectors are nearest to a given one: exact, over every stored vector of one model.
 
 Distance is 1 less the cosine of the angle: 0 for vectors of one direction, 1 for such that have nothing in common.
-Letters in shapes: N frames of a segment, P values of a vector.
+Letters in shapes: N frames or faces of a segment, P values of a vector.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from framevault.storage.face_vectors import SQUARE_COLUMNS
 from framevault.storage.fact_rows import visible_facts
-from framevault.storage.frame_facts import FactPart, load_fact_manifests, read_facts
+from framevault.storage.frame_facts import FactKind, FactPart, load_fact_manifests, read_facts
 from framevault.storage.frame_tables import vectors_of
 from framevault.storage.schema import column_values
 from framevault.storage.store import Store
@@ -32,10 +33,28 @@ MATCHES_SCHEMA = pa.schema(
 )
 """One row a frame, nearest first."""
 
+FACE_MATCHES_SCHEMA = pa.schema(
+    [
+        *MATCHES_SCHEMA,
+        ("face_number", pa.int32()),
+        ("x_min", pa.float64()),
+        ("y_min", pa.float64()),
+        ("x_max", pa.float64()),
+        ("y_max", pa.float64()),
+    ]
+)
+"""One row a face, nearest first: its place in the frame's stream and its square; null where the whole frame is a face.
+
+The square is in pixels of the upright frame, and may reach beyond its border.
+"""
+
+FACE_KINDS: tuple[FactKind, ...] = ("vectors", "face_vectors")
+"""Facts that hold vectors of faces: one a frame, and any number of a frame."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Distances:
-    """The frames of one segment that count, and how far they are."""
+    """The frames or faces of one segment that count, and how far they are."""
 
     place: PlacedSegment
     numbers_n: NDArray[np.int64]
@@ -44,6 +63,18 @@ class _Distances:
     """Seconds since the video's first frame."""
     distances_n: NDArray[np.float64]
     """From the given vector."""
+    squares_n4: NDArray[np.float64] | None
+    """Which face of its frame each is, and left, top and side of its square; None where whole frames were compared."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Match:
+    """One of the nearest."""
+
+    found: _Distances
+    """Of its segment."""
+    position: int
+    """Which of them it is."""
 
 
 def find_similar(
@@ -68,20 +99,38 @@ def find_similar(
         StoreUnavailableError: The vault can't be read.
     """
     tables = VaultTables(store)
-    found = list(_measure(tables, vector_p, model_fp=model_fp, chosen=_numbers_by_segment(frames)))
-    matches = list(_pick(tables, found, top=top, apart_s=apart_s))
-    columns = zip(*matches, strict=True) if matches else ([] for _ in MATCHES_SCHEMA)
-    arrays = [pa.array(list(column), field.type) for column, field in zip(columns, MATCHES_SCHEMA, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=MATCHES_SCHEMA)
+    found = list(_measure(tables, vector_p, "vectors", model_fp=model_fp, chosen=_numbers_by_segment(frames)))
+    matches = _pick(found, top=top, apart_s=apart_s)
+    return _to_table([_row(tables, match) for match in matches], MATCHES_SCHEMA)
+
+
+def find_similar_faces(
+    store: Store, vector_p: NDArray[np.float32], *, model_fp: str, frames: pa.Table, top: int, apart_s: float
+) -> pa.Table:
+    """Return the nearest faces, of frames that are one and of frames that have some; the others as of `find_similar`.
+
+    Returns:
+        Rows of `FACE_MATCHES_SCHEMA`.
+    """
+    tables = VaultTables(store)
+    chosen = _numbers_by_segment(frames)
+    found = [each for kind in FACE_KINDS for each in _measure(tables, vector_p, kind, model_fp=model_fp, chosen=chosen)]
+    matches = _pick(found, top=top, apart_s=apart_s)
+    return _to_table([(*_row(tables, match), *_square(match)) for match in matches], FACE_MATCHES_SCHEMA)
 
 
 def _measure(
-    tables: VaultTables, vector_p: NDArray[np.float32], *, model_fp: str, chosen: Mapping[str, NDArray[np.int64]]
+    tables: VaultTables,
+    vector_p: NDArray[np.float32],
+    kind: FactKind,
+    *,
+    model_fp: str,
+    chosen: Mapping[str, NDArray[np.int64]],
 ) -> Iterator[_Distances]:
-    """Give the distances of each segment's chosen frames, one segment in memory at a time."""
+    """Give the distances of what is chosen of each segment, one segment in memory at a time."""
     entries = [
         (place, part)
-        for place, manifest, part in visible_facts(tables, load_fact_manifests(tables.store, "vectors"))
+        for place, manifest, part in visible_facts(tables, load_fact_manifests(tables.store, kind))
         if manifest.model_fp == model_fp and part.segment_id in chosen
     ]
     direction_p = _directions(vector_p[None])[0]
@@ -90,7 +139,7 @@ def _measure(
     def measure(entry: tuple[PlacedSegment, FactPart]) -> _Distances:
         place, part = entry
         payload = tables.store.read_checked(part.part)
-        rows = read_facts("vectors", part.part.key, payload, num_frames=part.num_frames)
+        rows = read_facts(kind, part.part.key, payload, num_frames=part.num_frames)
         vectors_np = vectors_of(rows)
         if vectors_np.shape[1] != len(vector_p):
             raise ValueError(f"{part.part.key} has vectors of {vectors_np.shape[1]} values, expected {len(vector_p)}")
@@ -99,39 +148,59 @@ def _measure(
         number = place.video_number
         tick_s = videos["time_base_numerator"][number] / videos["time_base_denominator"][number]
         times_n = (column_values(rows, "pts") - videos["start_pts"][number]) * tick_s
-        distances_n = 1 - (_directions(vectors_np.astype(np.float32)) @ direction_p).astype(np.float64)
-        return _Distances(place, numbers_n[counts_n], times_n[counts_n], distances_n[counts_n])
+        cosines_n = (_directions(vectors_np.astype(np.float32)) @ direction_p).astype(np.float64)
+        distances_n = np.maximum(0, 1 - cosines_n)
+        squares_n4 = _squares(rows)[counts_n] if kind == "face_vectors" else None
+        return _Distances(place, numbers_n[counts_n], times_n[counts_n], distances_n[counts_n], squares_n4)
 
     return tables.store.map(measure, entries)
 
 
-def _pick(
-    tables: VaultTables, found: list[_Distances], *, top: int, apart_s: float
-) -> Iterator[tuple[str, float, float, int, str, int]]:
-    """Give the nearest frames that are far enough from each other in time, as rows of `MATCHES_SCHEMA`."""
+def _pick(found: list[_Distances], *, top: int, apart_s: float) -> list[_Match]:
+    """Return the nearest that are far enough from each other in time."""
     if not found:
-        return
-    lengths = [len(each.numbers_n) for each in found]
-    owners = np.repeat(np.arange(len(found)), lengths)
-    firsts = np.concatenate([[0], np.cumsum(lengths)])
+        return []
+    owners = np.repeat(np.arange(len(found)), [len(each.numbers_n) for each in found])
+    firsts = np.concatenate([[0], np.cumsum([len(each.numbers_n) for each in found])])
     distances = np.concatenate([each.distances_n for each in found])
     taken: dict[int, list[float]] = {}
-    num_taken = 0
+    matches: list[_Match] = []
     for row in np.argsort(distances, kind="stable"):
         each = found[owners[row]]
         position = int(row - firsts[owners[row]])
         time_s = float(each.times_n[position])
-        place = each.place
-        others = taken.setdefault(place.video_number, [])
+        others = taken.setdefault(each.place.video_number, [])
         if any(abs(time_s - other) < apart_s for other in others):
             continue
         others.append(time_s)
-        number = int(each.numbers_n[position])
-        video = tables.manifests[place.video_number].name.encode("utf-8", "backslashreplace").decode()
-        yield video, time_s, float(distances[row]), place.first_frame + number, place.record.segment_id, number
-        num_taken += 1
-        if num_taken == top:
-            return
+        matches.append(_Match(each, position))
+        if len(matches) == top:
+            break
+    return matches
+
+
+def _row(tables: VaultTables, match: _Match) -> tuple[str, float, float, int, str, int]:
+    """Return a row of `MATCHES_SCHEMA`."""
+    found, position = match.found, match.position
+    place, number = found.place, int(found.numbers_n[position])
+    video = tables.manifests[place.video_number].name.encode("utf-8", "backslashreplace").decode()
+    time_s, distance = float(found.times_n[position]), float(found.distances_n[position])
+    return video, time_s, distance, place.first_frame + number, place.record.segment_id, number
+
+
+def _squares(rows: pa.Table) -> NDArray[np.float64]:
+    """Return what `_Distances.squares_n4` is of faces' vectors."""
+    columns = [column_values(rows, name).astype(np.float64) for name in ("face_number", *SQUARE_COLUMNS)]
+    return np.stack(columns, axis=1)
+
+
+def _square(match: _Match) -> tuple[object, ...]:
+    """Return the values that a row of `FACE_MATCHES_SCHEMA` has besides."""
+    squares_n4 = match.found.squares_n4
+    if squares_n4 is None:
+        return (None,) * 5
+    number, left, top, side = squares_n4[match.position].tolist()
+    return int(number), left, top, left + side, top + side
 
 
 def _directions(vectors_np: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -139,6 +208,12 @@ def _directions(vectors_np: NDArray[np.float32]) -> NDArray[np.float32]:
     lengths_n1 = np.linalg.norm(vectors_np, axis=1, keepdims=True)
     directions_np: NDArray[np.float32] = vectors_np / np.maximum(lengths_n1, np.finfo(np.float32).tiny)
     return directions_np
+
+
+def _to_table(rows: Sequence[tuple[object, ...]], schema: pa.Schema) -> pa.Table:
+    columns = zip(*rows, strict=True) if rows else ([] for _ in schema)
+    arrays = [pa.array(list(column), field.type) for column, field in zip(columns, schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def _numbers_by_segment(frames: pa.Table) -> dict[str, NDArray[np.int64]]:

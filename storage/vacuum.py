@@ -27,7 +27,7 @@ from framevault.storage.tombstones import TOMBSTONE_KEY, bury, claim, mark, tomb
 
 PART_KEY = re.compile(
     r"packs/[0-9a-f]{2}/([0-9a-f]{32})\.fvp|frames/([0-9a-f]{32})\.parquet"
-    r"|(?:detections|labels|vectors)/[0-9a-f]{16}/(?:partial/)?([0-9a-f]{32})(?:-[0-9a-f]{16})?\.parquet"
+    r"|(?:detections|labels|vectors|faces|face_vectors)/[0-9a-f]{16}/(?:partial/)?([0-9a-f]{32})(?:-[0-9a-f]{16})?\.parquet"
 )
 """Key of a part; one group is its segment_id."""
 

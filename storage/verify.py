@@ -76,7 +76,7 @@ class VerifyCounts:
     num_detections: int = 0
     """Rows of detections that were checked."""
     num_facts: int = 0
-    """Rows of labels and vectors that were checked."""
+    """Rows of labels, vectors and faces that were checked."""
     num_objects: int = 0
     """Objects that were read."""
     num_bytes: int = 0

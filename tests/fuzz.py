@@ -66,12 +66,15 @@ def main(arguments: list[str]) -> int:
 def _load_targets() -> dict[str, Target]:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="framevault-fuzz-") as folder:
+        toy = str(save_toy(Path(folder) / "toy.safetensors"))
+        toy_hsc = str(save_toy_hsc(Path(folder) / "hsc.safetensors"))
         specs = {
             "raw": CodecSpec(name="raw"),
             "dicm": CodecSpec(name="dicm", bitstream_version=1),
             "video": CodecSpec(name="dicm", bitstream_version=2),
-            "toy": CodecSpec(name="dicm", bitstream_version=1, weights=str(save_toy(Path(folder) / "toy.safetensors"))),
-            "hsc": CodecSpec(name="hsc", weights=str(save_toy_hsc(Path(folder) / "hsc.safetensors"))),
+            "toy": CodecSpec(name="dicm", bitstream_version=1, weights=toy),
+            "hsc": CodecSpec(name="hsc", weights=toy_hsc),
+            "faces": CodecSpec(name="dicm+hsc", bitstream_version=1, weights=toy),
         }
         return {name: make_target(load_codec(spec)) for name, spec in specs.items()}
 

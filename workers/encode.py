@@ -13,22 +13,27 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from framevault.codecs.base import CheckedStreams, Encoder, SupportsDomainCheck
+from framevault.codecs.faces.codec import FacesCodec
 from framevault.codecs.registry import load_codec
 from framevault.codecs.spec import CodecSpec, codec_fingerprint, weights_digest
-from framevault.storage.index import write_segment
+from framevault.storage.index import SegmentRecord, write_segment
 from framevault.storage.packs import PackHeader, PackWriter
 from framevault.storage.store import open_store
 from framevault.workers.colour import rgb_from_batch
+from framevault.workers.face_encoder import FaceCounts, FaceEncoder
+from framevault.workers.face_finder import FaceFinder, load_finder
+from framevault.workers.face_rows import store_face_rows
+from framevault.workers.face_search import FaceSearch
 from framevault.workers.frames import FrameBatch, FrameReader
 from framevault.workers.limits import DecodeLimits
 from framevault.workers.memory import keep_freed_memory
-from framevault.workers.tasks import Receipt, Segment
+from framevault.workers.tasks import FaceReceipt, Receipt, Segment
 from framevault.workers.weights import pack_settings
 
 PIXELS_PER_BATCH = {"cpu": 1 << 20, "cuda": 1 << 25}
@@ -54,6 +59,8 @@ class EncodeSettings:
     """Calls of the networks that run at once: 1 on a GPU."""
     threads_per_slot: int
     """Threads of each such call; results are the same to the byte only where this is the same."""
+    face_search: FaceSearch = field(default_factory=FaceSearch)
+    """How faces are looked for, for a codec with faces."""
 
     def __call__(self) -> "EncodeWorker":
         """Make the worker, in the process that it shall run in."""
@@ -68,6 +75,7 @@ class _Tally:
     encode_s: float = 0.0
     decode_s: float = 0.0
     num_outside: int = 0
+    faces: FaceCounts | None = None
 
 
 class EncodeWorker:
@@ -77,7 +85,8 @@ class EncodeWorker:
         """Load the codec.
 
         Raises:
-            CheckpointError: The codec's weights are missing or damaged.
+            CheckpointError: The codec's weights are missing or damaged, or no faces can be found in its features.
+            DetectorError: The weights of what finds faces are missing or damaged.
             VaultError: There is no vault.
         """
         keep_freed_memory()
@@ -85,6 +94,10 @@ class EncodeWorker:
         self._settings = settings
         self._store = open_store(settings.vault_url)
         self._codec = load_codec(settings.codec)
+        self._finder: FaceFinder | None = None
+        if isinstance(self._codec, FacesCodec):
+            _ = self._codec.faces  # loads it: a wrong checkpoint ends a job before it begins
+            self._finder = load_finder(settings.codec, score=settings.face_search.score)
         self._fingerprint = codec_fingerprint(settings.codec)
         self._weights_digest = weights_digest(settings.codec)
         self._device = threading.BoundedSemaphore(settings.num_slots)
@@ -102,6 +115,7 @@ class EncodeWorker:
         pack = self._encode(segment, tally)
         start = time.perf_counter()
         record = write_segment(self._store, pack)
+        faces = None if tally.faces is None else self._store_faces(record, pack, tally.faces)
         return Receipt(
             segment_id=segment.segment_id,
             record=record,
@@ -111,7 +125,12 @@ class EncodeWorker:
             write_s=time.perf_counter() - start,
             wait_s=tally.wait_s,
             num_outside=tally.num_outside,
+            faces=faces,
         )
+
+    def _store_faces(self, record: SegmentRecord, pack: bytes, counts: FaceCounts) -> FaceReceipt:
+        part = store_face_rows(self._store, record, written=pack)
+        return FaceReceipt(part=part, num_outside=counts.num_outside, num_left_out=counts.num_left_out)
 
     def close(self) -> None:
         """End the decoding children."""
@@ -119,7 +138,9 @@ class EncodeWorker:
             self._idle_readers.get().close()
 
     def _encode(self, segment: Segment, tally: _Tally) -> bytes:
-        encoder = self._codec.encoder(height=segment.display_height, width=segment.display_width)
+        encoder = self._encoder(segment)
+        if isinstance(encoder, FaceEncoder):
+            tally.faces = encoder.counts
         writer = PackWriter(self._pack_header(segment))
         with self._reader() as reader, reader.batches(segment, batch_size=self._batch_size(segment)) as batches:
             while True:
@@ -130,6 +151,14 @@ class EncodeWorker:
                     tally.decode_s = batches.decode_s
                     return writer.finish()
                 self._encode_batch(batch, encoder, writer, tally)
+
+    def _encoder(self, segment: Segment) -> Encoder:
+        height, width = segment.display_height, segment.display_width
+        if not isinstance(self._codec, FacesCodec):
+            return self._codec.encoder(height=height, width=width)
+        assert self._finder is not None
+        chosen = self._settings.face_search.chosen(segment.frame_pts, time_base=segment.source.time_base)
+        return FaceEncoder(self._codec, self._finder, height=height, width=width, is_searched=chosen)
 
     def _pack_header(self, segment: Segment) -> PackHeader:
         source, spec = segment.source, self._settings.codec

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from framevault.codecs.base import Codec
 from framevault.codecs.registry import load_codec
+from framevault.codecs.spec import CodecSpec
 from framevault.storage.packs import PackHeader
 from framevault.workers.weights import find_pack_spec
 
@@ -21,7 +22,7 @@ class LoadedCodecs:
         """
         self._device = device
         self._weights = tuple(weights)
-        self._codecs: dict[str, Codec] = {}
+        self._codecs: dict[CodecSpec, Codec] = {}
         self._loading = threading.Lock()
 
     def of(self, header: PackHeader) -> Codec:
@@ -30,9 +31,20 @@ class LoadedCodecs:
         Raises:
             CodecError: Its weights are not here; names the segment.
         """
-        spec = find_pack_spec(header, weights=self._weights, device=self._device)
+        return self.load(self.spec_of(header))
+
+    def spec_of(self, header: PackHeader) -> CodecSpec:
+        """Return the spec of the codec that made a pack; loads nothing. Errors as of `of`."""
+        return find_pack_spec(header, weights=self._weights, device=self._device)
+
+    def load(self, spec: CodecSpec) -> Codec:
+        """Return a codec, loaded once.
+
+        Raises:
+            CheckpointError: Its weights are missing or damaged.
+        """
         with self._loading:
-            codec = self._codecs.get(header.codec_fingerprint)
+            codec = self._codecs.get(spec)
             if codec is None:
-                codec = self._codecs[header.codec_fingerprint] = load_codec(spec)
+                codec = self._codecs[spec] = load_codec(spec)
             return codec

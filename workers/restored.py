@@ -4,6 +4,7 @@
 
     pack -> codec.decode -> RGB [N, H, W, 3]
     pack -> styles, feature -> (edits) -> generator -> RGB          where fewer slices or edits are asked for
+    pack -> streams of faces -> one of these -> placed_faces.py     where the codec keeps pictures of faces alone
 
 Letters in shapes: N frames, H and W pixels, L styles of D values.
 """
@@ -19,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from framevault.codecs.base import Codec, Decoder, SupportsEditing
+from framevault.codecs.base import Decoder, SupportsEditing
 from framevault.codecs.checkpoint_header import read_config
 from framevault.codecs.errors import CodecError
 from framevault.codecs.hsc.config import HscConfig
@@ -28,8 +29,10 @@ from framevault.codecs.hsc.editing import Edit, move, total_shift
 from framevault.codecs.spec import CodecSpec
 from framevault.storage.packs import Pack, PackHeader
 from framevault.workers.loaded_codecs import LoadedCodecs
+from framevault.workers.placed_faces import place_faces
 from framevault.workers.salvage import FrameFault
 from framevault.workers.standalone import Decoded, decode_chosen
+from framevault.workers.stored_faces import spec_of_faces
 
 Depth = int | Literal["nothing"] | None
 """How much of each stream is used: all, the core symbols and so many slices, or nothing (the mean face)."""
@@ -75,23 +78,35 @@ class PictureReader:
         Raises:
             CodecError: The pack's weights are not here, or its codec has no pictures, slices or edits.
         """
-        codec = self._codecs.of(pack.header)
-        check_restorable(codec.spec, name=f"segment {pack.header.segment_id}")
-        decode = self._decoder(codec, pack.header)
+        spec = self._codecs.spec_of(pack.header)
+        check_restorable(spec, name=f"segment {pack.header.segment_id}")
+        to_rgb = self._renderer(spec, pack.header)
+        num_pixels = pack.header.coded_height * pack.header.coded_width
 
         def to_pictures(streams: Sequence[bytes]) -> NDArray[np.uint8]:
             with self._device:
-                frames_nchw = decode(streams)
-                return np.ascontiguousarray(frames_nchw.permute(0, 2, 3, 1).cpu().numpy())
+                return to_rgb(streams)
 
-        return decode_chosen(pack, frame_numbers, to_pictures, batch_size=self._batch_size(pack.header))
+        return decode_chosen(pack, frame_numbers, to_pictures, batch_size=self._batch_size(num_pixels))
 
-    def _decoder(self, codec: Codec, header: PackHeader) -> Callable[[Sequence[bytes]], Tensor]:
+    def _renderer(self, spec: CodecSpec, header: PackHeader) -> Callable[[Sequence[bytes]], NDArray[np.uint8]]:
+        """Return what makes streams RGB uint8 [N, H, W, 3]."""
+        height, width = header.coded_height, header.coded_width
+        if spec.faces is None:
+            decode = self._decoder(spec, height=height, width=width)
+            return lambda streams: np.ascontiguousarray(decode(streams).permute(0, 2, 3, 1).cpu().numpy())
+        side = _face_side(spec.faces)
+        decode_face = self._decoder(spec.faces, height=side, width=side)
+        batch_size = self._batch_size(side**2)
+        return lambda streams: place_faces(streams, decode_face, height=height, width=width, batch_size=batch_size)
+
+    def _decoder(self, spec: CodecSpec, *, height: int, width: int) -> Callable[[Sequence[bytes]], Tensor]:
+        """Return what decodes streams of a codec that gives pictures, to uint8 [N, 3, H, W]."""
         settings = self._settings
-        decoder = codec.decoder(height=header.coded_height, width=header.coded_width)
+        decoder = self._codecs.load(spec).decoder(height=height, width=width)
         if settings.depth is None and not settings.edits:
             return decoder.decode
-        return partial_decoder(decoder, codec.spec, depth=settings.depth, shift_ld=self._shift(codec.spec))
+        return partial_decoder(decoder, spec, depth=settings.depth, shift_ld=self._shift(spec))
 
     def _shift(self, spec: CodecSpec) -> Tensor | None:
         """Return what the edits add to styles; a checkpoint's directions are read once."""
@@ -100,27 +115,28 @@ class PictureReader:
                 self._shifts[spec] = edit_shift(spec, self._settings.edits, self._settings.directions)
             return self._shifts[spec]
 
-    def _batch_size(self, header: PackHeader) -> int:
+    def _batch_size(self, num_pixels: int) -> int:
+        """Return how many pictures of so many pixels are decoded in one call."""
         kind = torch.device(self._settings.device).type
         budget = PIXELS_PER_BATCH.get(kind, PIXELS_PER_BATCH["cpu"])
-        return max(1, min(self._settings.batch_size, budget // (header.coded_height * header.coded_width)))
+        return max(1, min(self._settings.batch_size, budget // num_pixels))
 
 
 def check_restorable(spec: CodecSpec, *, name: str) -> None:
-    """Check that a codec keeps pictures.
+    """Check that a codec keeps pictures, of frames or of the faces in them.
 
     Raises:
         CodecError: It keeps features only.
     """
-    if spec.row.decodes_to != "frames":
+    if spec.row.decodes_to != "frames" and spec.faces is None:
         raise CodecError(
             f"{name} was compressed with codec {spec.name}, which keeps features for machines and no pictures: "
-            "choose other videos with --where, or compress with --codec raw or hsc"
+            "choose other videos with --where, or compress with --codec raw, hsc or dicm+hsc"
         )
 
 
 def check_depth(spec: CodecSpec, depth: Depth) -> None:
-    """Check how much of each stream shall be used; loads no tensor.
+    """Check how much of each stream, or of each face's, shall be used; loads no tensor.
 
     Raises:
         CodecError: The codec has no slices, or not so many.
@@ -128,13 +144,27 @@ def check_depth(spec: CodecSpec, depth: Depth) -> None:
     """
     if depth is None:
         return
-    if spec.name != "hsc":
+    faces = spec_of_faces(spec)
+    if faces is None:
         raise _no_slices(spec)
     if isinstance(depth, int):
-        path = spec.checkpoint_path
-        assert path is not None
-        whole = len(HscConfig.from_json(read_config(path, codec=spec.name)).slices)
-        _check_slices(depth, num_slices=whole if spec.slices is None else spec.slices)
+        whole = len(_config(faces).slices)
+        _check_slices(depth, num_slices=whole if faces.slices is None else faces.slices)
+
+
+def _face_side(spec: CodecSpec) -> int:
+    """Return the side of a checkpoint's pictures, in pixels.
+
+    Raises:
+        CheckpointError: The checkpoint can't be read.
+    """
+    return _config(spec).resolution
+
+
+def _config(spec: CodecSpec) -> HscConfig:
+    path = spec.checkpoint_path
+    assert path is not None
+    return HscConfig.from_json(read_config(path, codec=spec.name))
 
 
 def _no_slices(spec: CodecSpec) -> CodecError:
@@ -147,7 +177,7 @@ def _check_slices(slices: int, *, num_slices: int) -> None:
 
 
 def edit_shift(spec: CodecSpec, edits: Sequence[Edit], directions: str | None) -> Tensor | None:
-    """Return what edits add to the styles of a checkpoint's pictures, [L, D]; None without edits.
+    """Return what edits add to the styles of a checkpoint's faces, [L, D]; None without edits.
 
     Args:
         spec: Of the codec.
@@ -160,9 +190,10 @@ def edit_shift(spec: CodecSpec, edits: Sequence[Edit], directions: str | None) -
     """
     if not edits:
         return None
-    if spec.name != "hsc":
+    faces = spec_of_faces(spec)
+    if faces is None:
         raise CodecError(f"edits are for codec hsc, which keeps styles of faces, got {spec.name}")
-    checkpoint = spec.checkpoint_path
+    checkpoint = faces.checkpoint_path
     assert checkpoint is not None
     path = directions_path(checkpoint) if directions is None else Path(directions)
     return total_shift(edits, load_directions(path, generator=generator_fingerprint(checkpoint)))

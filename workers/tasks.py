@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from framevault.storage.frame_facts import FactPart
     from framevault.storage.index import SegmentRecord
 
 SourceKind = Literal["video", "pictures"]
@@ -185,3 +186,17 @@ class Receipt:
     """Seconds that the worker waited for decoded frames."""
     num_outside: int = 0
     """Frames that are outside the codec's domain: what is restored of them differs by more than it should."""
+    faces: FaceReceipt | None = None
+    """What came of the faces in them; None for codecs without."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaceReceipt:
+    """What came of the faces of one segment."""
+
+    part: FactPart
+    """The stored part, a row a face."""
+    num_outside: int
+    """Faces that are outside the domain of what codes them."""
+    num_left_out: int
+    """Faces that were found and not coded: there were too many in their frames."""

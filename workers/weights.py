@@ -1,6 +1,7 @@
 """Which checkpoint made a stored stream: found by fingerprint among the shipped one and those that a user names."""
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import nn
 
@@ -9,7 +10,15 @@ from framevault.codecs.checkpoint_header import read_config
 from framevault.codecs.dicm.backbones.registry import BACKBONES, head_difference
 from framevault.codecs.dicm.config import BackboneName, DicmConfig
 from framevault.codecs.errors import CheckpointError, CodecError
-from framevault.codecs.spec import CODECS, CodecSpec, codec_fingerprint, weights_digest
+from framevault.codecs.spec import (
+    CODECS,
+    HIGHEST_QUALITY,
+    LOWEST_QUALITY,
+    CodecSpec,
+    codec_fingerprint,
+    frames_spec,
+    weights_digest,
+)
 from framevault.storage.documents import JsonValue
 from framevault.storage.packs import PackHeader
 
@@ -29,7 +38,7 @@ def find_spec(
     weights: Iterable[str] = (),
     device: str = "cpu",
 ) -> CodecSpec:
-    """Return the spec whose fingerprint a pack or manifest bears.
+    """Return the spec whose fingerprint a pack or manifest bears. What codes its faces, if it has any, is found, too.
 
     Args:
         name: The codec's.
@@ -37,29 +46,49 @@ def find_spec(
         quality: What it says, too.
         bitstream_version: And this.
         slices: And to how many it was thinned; None for whole streams.
-        weights: Paths of checkpoints that are tried after the shipped one.
+        weights: Paths of checkpoints that are tried after the shipped one, of either of a codec's two if it has two.
         device: Where the codec shall run.
 
     Raises:
         CodecError: None of them made it, or a file can't be read; says what to do.
     """
+    given = tuple(weights)
     specs = [
         CodecSpec(
-            name=name, quality=quality, weights=path, device=device, bitstream_version=bitstream_version, slices=slices
+            name=name,
+            quality=quality,
+            weights=path,
+            device=device,
+            bitstream_version=bitstream_version,
+            slices=slices,
+            faces=faces,
         )
-        for path in _tried_weights(name, weights)
+        for path, faces in itertools.product(_tried_weights(name, given), _tried_faces(name, given))
     ]
     tried = [codec_fingerprint(spec) for spec in specs]
     if fingerprint in tried:
         return specs[tried.index(fingerprint)]
-    own = f" and the {len(tried) - 1} files given as weights have others" if len(tried) > 1 else ""
+    own = f" and the {len(given)} files given as weights have others" if given else ""
+    here, named = tried[0][:16], "the checkpoint that it was"
+    if specs[0].faces is not None:
+        here, named = "others at every quality of faces", "both checkpoints that it and its faces were"
     raise CodecError(
-        f"codec {name!r} with fingerprint {fingerprint[:16]} expected, this installation has {tried[0][:16]}{own}: "
-        "name the checkpoint that it was encoded with (--weights), or install the framevault version that wrote it"
+        f"codec {name!r} with fingerprint {fingerprint[:16]} expected, this installation has {here}{own}: "
+        f"name {named} encoded with (--weights), or install the framevault version that wrote it"
     )
 
 
-def _tried_weights(name: str, weights: Iterable[str]) -> list[str | None]:
+def _tried_faces(name: str, weights: Sequence[str]) -> list[CodecSpec | None]:
+    """Return what may have coded the faces in a codec's streams, the shipped checkpoint first; None for no faces."""
+    codec = CODECS[name].faces_codec if name in CODECS else None
+    if codec is None:
+        return [None]
+    qualities = range(LOWEST_QUALITY, HIGHEST_QUALITY + 1)
+    tried = itertools.product(_tried_weights(codec, weights), qualities)
+    return [CodecSpec(name=codec, weights=path, quality=quality) for path, quality in tried]
+
+
+def _tried_weights(name: str, weights: Sequence[str]) -> list[str | None]:
     """Return the checkpoints that may have made a codec's streams: the shipped one, if there is one, first."""
     if name not in CODECS or CODECS[name].checkpoint is None:
         return [None]
@@ -90,7 +119,12 @@ def find_pack_spec(header: PackHeader, *, weights: Iterable[str] = (), device: s
 
 def pack_settings(spec: CodecSpec) -> dict[str, JsonValue]:
     """Return the settings that the header of a spec's pack has: all that a decoder must know besides."""
-    return {} if spec.slices is None else {"slices": spec.slices}
+    settings: dict[str, JsonValue] = {} if spec.slices is None else {"slices": spec.slices}
+    if spec.faces is not None:
+        faces = spec.faces
+        version = faces.bitstream_version
+        settings["faces"] = {"weights": weights_digest(faces), "quality": faces.quality, "version": version}
+    return settings
 
 
 def _slices_in(settings: Mapping[str, JsonValue]) -> int | None:
@@ -109,9 +143,10 @@ def backbone_of(spec: CodecSpec) -> BackboneName | None:
     """
     if spec.row.decodes_to == "frames":
         return None
-    path = spec.checkpoint_path
+    frames = frames_spec(spec)
+    path = frames.checkpoint_path
     assert path is not None
-    return _config(spec, read_config(path, codec=spec.name)).backbone
+    return _config(frames, read_config(path, codec=frames.name)).backbone
 
 
 def check_latents(spec: CodecSpec, latents_of: str, *, name: str) -> None:
@@ -149,14 +184,15 @@ def read_head(spec: CodecSpec) -> nn.Sequential:
     Raises:
         CheckpointError: The file can't be read, or is another codec's.
     """
-    path = spec.checkpoint_path
+    frames = frames_spec(spec)
+    path = frames.checkpoint_path
     assert path is not None
-    tensors, config_json = load_checkpoint(path, codec=spec.name)
-    head = BACKBONES[_config(spec, config_json).backbone].make_head().eval().requires_grad_(False)
+    tensors, config_json = load_checkpoint(path, codec=frames.name)
+    head = BACKBONES[_config(frames, config_json).backbone].make_head().eval().requires_grad_(False)
     try:
         head.load_state_dict({name.removeprefix(_HEAD): t for name, t in tensors.items() if name.startswith(_HEAD)})
     except RuntimeError as error:
-        raise CheckpointError(f"{path} does not fit the {spec.name} codec: {error}") from error
+        raise CheckpointError(f"{path} does not fit the {frames.name} codec: {error}") from error
     return head
 
 

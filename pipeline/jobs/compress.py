@@ -7,13 +7,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 
+from framevault.codecs.spec import CODECS
 from framevault.configs.run import CompressJob
 from framevault.pipeline.events import JobDone, JobStarted, Note, StageReport, TaskDone, TaskFailed, TasksPlanned
 from framevault.pipeline.executors.base import EventSink, Executor, Outcome
 from framevault.pipeline.executors.policy import FailureCategory, classify
 from framevault.pipeline.exits import ExitCode
 from framevault.pipeline.jobs.ledger import Ledger, Totals
-from framevault.pipeline.jobs.settings import codec_spec, decode_limits, plan_settings
+from framevault.pipeline.jobs.settings import codec_spec, decode_limits, face_search, plan_settings
 from framevault.pipeline.placement import FAILURE_CATEGORIES, open_executor, place_worker
 from framevault.pipeline.planning import ProbeFailure, SourcePlan, plan_source
 from framevault.pipeline.probing import PROBE_ERRORS, ProbedSource, SourceProber
@@ -22,6 +23,7 @@ from framevault.pipeline.sources import SourceLocation, expand_inputs
 from framevault.pipeline.tables import describe_bytes
 from framevault.storage.vault import open_vault
 from framevault.workers.encode import EncodeSettings
+from framevault.workers.face_finder import MOST_FACES_CODED
 from framevault.workers.tasks import Receipt, Segment
 
 STAGES = ("decode", "encode", "write")
@@ -45,7 +47,7 @@ def print_compress(job: CompressJob, *, as_json: bool) -> ExitCode:
     if as_json:
         sys.stdout.write(json.dumps({"event": "summary", **asdict(totals)}) + "\n")
     else:
-        sys.stdout.write(_describe(totals, job.vault) + "\n")
+        sys.stdout.write(_describe(totals, job) + "\n")
     return ExitCode.QUARANTINED if totals.has_failures else ExitCode.DONE
 
 
@@ -96,6 +98,7 @@ def _encode_settings(job: CompressJob, executor: Executor) -> EncodeSettings:
         batch_size=job.batch_size,
         num_slots=placement.num_slots,
         threads_per_slot=job.threads_per_worker,
+        face_search=face_search(job),
     )
 
 
@@ -144,13 +147,8 @@ def _book(outcome: Outcome[Segment, Receipt], ledger: Ledger, on_event: EventSin
     if outcome.receipt is not None:
         ledger.add_receipt(segment, outcome.receipt)
         on_event(_task_done(outcome.receipt))
-        if outcome.receipt.num_outside:
-            on_event(
-                Note(
-                    text=f"{segment.source.name}, segment {segment.number}: {outcome.receipt.num_outside} of "
-                    f"{outcome.receipt.num_frames} frames are outside the codec's domain"
-                )
-            )
+        for remark in _remarks(outcome.receipt):
+            on_event(Note(text=f"{segment.source.name}, segment {segment.number}: {remark}"))
     if outcome.failure is not None:
         ledger.add_failure(segment, outcome.failure)
         on_event(
@@ -162,6 +160,17 @@ def _book(outcome: Outcome[Segment, Receipt], ledger: Ledger, on_event: EventSin
                 attempts=outcome.failure.attempts,
             )
         )
+
+
+def _remarks(receipt: Receipt) -> Iterator[str]:
+    """Give what should not pass without a word."""
+    if receipt.num_outside:
+        yield f"{receipt.num_outside} of {receipt.num_frames} frames are outside the codec's domain"
+    faces = receipt.faces
+    if faces is not None and faces.num_outside:
+        yield f"{faces.num_outside} of {faces.part.num_rows} faces are outside the domain of what codes them"
+    if faces is not None and faces.num_left_out:
+        yield f"{faces.num_left_out} faces are left out: of each frame, the best {MOST_FACES_CODED} are coded"
 
 
 def _task_done(receipt: Receipt) -> TaskDone:
@@ -176,7 +185,8 @@ def _task_done(receipt: Receipt) -> TaskDone:
     )
 
 
-def _describe(totals: Totals, vault: str) -> str:
+def _describe(totals: Totals, job: CompressJob) -> str:
+    vault = job.vault
     lines = [
         f"{totals.videos} videos in {vault}: {totals.segments_done} segments ({totals.frames_done} frames) "
         f"encoded now, {totals.segments_kept} were there; {describe_bytes(totals.stored_bytes)} in packs for "
@@ -187,9 +197,27 @@ def _describe(totals: Totals, vault: str) -> str:
             f"{totals.frames_outside} frames are outside the codec's domain, and what is restored of them is far from "
             f"what they were: framevault query {vault} 'select video, video_frame from frames where is_outside'"
         )
+    if CODECS[job.codec].faces_codec is not None and totals.frames_done:
+        lines += _describe_faces(totals, vault)
     if totals.has_failures:
         lines.append(
             f"{totals.sources_unreadable} sources can't be read and {totals.segments_failed} segments are "
             f"in quarantine: framevault query {vault} 'select video, reason, command from failures'"
         )
     return "\n".join(lines)
+
+
+def _describe_faces(totals: Totals, vault: str) -> list[str]:
+    """Say how many faces there are, and what is wrong with some."""
+    lines = [f"{totals.faces_done} faces in them are coded besides, {totals.faces_outside} of them outside the domain"]
+    if totals.faces_outside:
+        lines[0] += (
+            ", so that what is restored of those is far from what they were: "
+            f"framevault query {vault} 'select video, video_frame, face_number from faces where is_outside'"
+        )
+    if totals.faces_left_out:
+        lines.append(
+            f"{totals.faces_left_out} faces were found and left out: of each frame, the best {MOST_FACES_CODED} are "
+            "coded"
+        )
+    return lines

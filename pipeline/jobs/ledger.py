@@ -13,6 +13,7 @@ from framevault.pipeline.executors.base import TaskFailure
 from framevault.pipeline.planning import PlanSettings, ProbeFailure, SourcePlan
 from framevault.pipeline.sources import SourceLocation
 from framevault.storage.errors import DamagedError
+from framevault.storage.frame_facts import FactManifest, FactPart, commit_facts, load_fact_manifests
 from framevault.storage.index import (
     MissingSegment,
     SegmentRecord,
@@ -24,6 +25,7 @@ from framevault.storage.index import (
 from framevault.storage.names import add_name
 from framevault.storage.quarantine import Failure, FailureCategory, load_failures, write_failure
 from framevault.storage.store import Store
+from framevault.workers.face_rows import faces_model, store_face_rows
 from framevault.workers.tasks import Receipt, Segment
 
 
@@ -47,6 +49,12 @@ class Totals:
     """Frames encoded in this run."""
     frames_outside: int = 0
     """Those of them that are outside the codec's domain."""
+    faces_done: int = 0
+    """Faces encoded in this run, of codecs that code faces besides frames."""
+    faces_outside: int = 0
+    """Those of them that are outside the domain of what codes them."""
+    faces_left_out: int = 0
+    """Faces that were found and not encoded: there were too many in their frames."""
     stored_bytes: int = 0
     """Bytes of the packs of all the job's videos, in the vault."""
     source_bytes: int = 0
@@ -66,6 +74,7 @@ class _Video:
     locations: list[SourceLocation]
     records: dict[str, SegmentRecord] = field(default_factory=dict)
     missing: dict[str, MissingSegment] = field(default_factory=dict)
+    faces: dict[str, FactPart] = field(default_factory=dict)
     is_committed: bool = False
 
     @property
@@ -112,10 +121,13 @@ class Ledger:
         self._videos[plan.info.video_id] = video
         manifest = find_manifest(self._store, plan.info.video_id, self.plan_settings.run_fp)
         committed = {record.segment_id: record for record in manifest.segments} if manifest else {}
+        visible_faces = self._visible_faces(plan.info.video_id)
         pending: list[Segment] = []
         for segment in plan.segments:
             try:
                 record = committed.get(segment.segment_id) or recover_segment(self._store, segment.segment_id)
+                if self._codec.faces is not None and record is not None and record.segment_id not in visible_faces:
+                    video.faces[record.segment_id] = store_face_rows(self._store, record)
             except DamagedError as error:
                 self._quarantine(segment, category="environment", reason=str(error), attempts=1)
                 self._give_up(video, segment, str(error))
@@ -138,6 +150,11 @@ class Ledger:
         self.totals.segments_done += 1
         self.totals.frames_done += receipt.num_frames
         self.totals.frames_outside += receipt.num_outside
+        if receipt.faces is not None:
+            video.faces[segment.segment_id] = receipt.faces.part
+            self.totals.faces_done += receipt.faces.part.num_rows
+            self.totals.faces_outside += receipt.faces.num_outside
+            self.totals.faces_left_out += receipt.faces.num_left_out
         self._commit_if_settled(video)
 
     def add_failure(self, segment: Segment, failure: TaskFailure) -> None:
@@ -195,8 +212,28 @@ class Ledger:
         words += ["--quality", str(self._codec.quality), *([] if fps is None else ["--fps", str(fps)])]
         words += [] if self._codec.weights is None else ["--weights", self._codec.weights]
         words += [] if self._codec.slices is None else ["--slices", str(self._codec.slices)]
+        words += self._face_words()
         words += ["--segment-frames", str(self.plan_settings.segment_frames)]
         return shlex.join([*words, "--retry-failed"])
+
+    def _face_words(self) -> list[str]:
+        """Return how faces are coded and looked for, as options."""
+        spec, search = self._codec.faces, self.plan_settings.faces
+        if spec is None or search is None:
+            return []
+        words = ["--face-quality", str(spec.quality), "--face-score", str(search.score)]
+        words += [] if spec.weights is None else ["--face-weights", spec.weights]
+        return words + ([] if search.fps is None else ["--face-fps", str(search.fps)])
+
+    def _visible_faces(self, video_id: str) -> frozenset[str]:
+        """Return the segments of a video whose faces are visible already; none for codecs without."""
+        if self._codec.faces is None:
+            return frozenset()
+        settings = self.plan_settings
+        mine = (settings.run_fp, faces_model(settings.codec_fingerprint))
+        manifests = load_fact_manifests(self._store, "faces", video_id=video_id)
+        visible = [each for each in manifests if (each.run_fp, each.model_fp) == mine]
+        return frozenset(part.segment_id for each in visible for part in each.parts)
 
     def _give_up(self, video: _Video, segment: Segment, reason: str) -> None:
         video.missing[segment.segment_id] = MissingSegment(
@@ -249,9 +286,26 @@ class Ledger:
                 missing=tuple(video.missing[name] for name in order if name in video.missing),
             ),
         )
+        self._commit_faces(video)
         video.is_committed = True
         for location in video.locations:
             add_name(self._store, info.video_id, name=location.name, source_url=location.url)
+
+    def _commit_faces(self, video: _Video) -> None:
+        """Make those faces visible that are not."""
+        if not video.faces:
+            return
+        commit_facts(
+            self._store,
+            FactManifest(
+                kind="faces",
+                model_fp=faces_model(self.plan_settings.codec_fingerprint),
+                model=self._codec.name,
+                video_id=video.plan.info.video_id,
+                run_fp=self.plan_settings.run_fp,
+                parts=tuple(video.faces.values()),
+            ),
+        )
 
 
 def _in_order(order: Sequence[str], records: dict[str, SegmentRecord]) -> tuple[SegmentRecord, ...]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from framevault.pipeline.executors.base import TaskFailure
+from framevault.storage.frame_facts import FactKind
 from framevault.storage.index import SegmentRecord, VideoManifest
 from framevault.storage.quarantine import Failure, look_id
 from framevault.workers.salvage import FrameFault
@@ -21,7 +22,7 @@ MOST_NAMED = 8
 class Look:
     """Who looks through stored segments."""
 
-    kind: Literal["detections", "labels", "vectors"]
+    kind: Literal["detections"] | FactKind
     """What comes of it."""
     model_fp: str
     """Of the detector or other model."""

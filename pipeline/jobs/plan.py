@@ -37,7 +37,7 @@ class PlannedSource:
     source_bytes: int
     """Size of the source."""
     expected_bytes: int
-    """Of the packs to be written: frames, pixels and the codec's typical rate."""
+    """Of the packs to be written: frames, pixels and the codec's typical rate; faces in them are not counted."""
     expected_s: float
     """Seconds of one CPU core: frames, pixels and the codec's typical speed."""
 
@@ -124,5 +124,16 @@ def _print_text(rows: list[PlannedSource], failures: list[ProbeFailure], job: Co
         f"{describe_bytes(sum(row.expected_bytes for row in rows))}; about {describe_seconds(seconds / count_cpus())} "
         f"on the {count_cpus()} CPU cores here. Expected figures are typical ones of the codec; yours will differ.\n"
     )
+    if (faces := codec_spec(job).faces) is not None:
+        sys.stdout.write(_describe_faces(faces))
     for failure in failures:
         sys.stdout.write(f"can't be read: {failure.location.name}: {failure.error}\n")
+
+
+def _describe_faces(faces: CodecSpec) -> str:
+    """Say that faces cost something besides, and about how much each."""
+    size_bytes = _typical_bpp(faces) * (faces.row.frame_pixels or 0) / 8
+    return (
+        f"Faces come on top, some {round(size_bytes)} bytes for each in every frame that is searched: how many there "
+        "are can't be known beforehand.\n"
+    )

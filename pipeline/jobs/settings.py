@@ -7,6 +7,7 @@ from framevault.codecs.errors import CodecError
 from framevault.codecs.spec import CODECS, USUAL_VERSION, CodecSpec, codec_fingerprint, thinned
 from framevault.configs.run import CompressJob
 from framevault.pipeline.planning import PlanSettings, Sampling
+from framevault.workers.face_search import FaceSearch
 from framevault.workers.limits import DecodeLimits
 
 
@@ -16,10 +17,15 @@ def codec_spec(job: CompressJob, *, device: str = "cpu") -> CodecSpec:
     Raises:
         CodecError: The codec has no so many slices, or its checkpoint can't be read.
     """
-    # Absolute: workers may run in another folder.
-    weights = None if job.weights is None else os.path.abspath(job.weights)
     version = CODECS[job.codec].bitstream_versions[0] if job.intra else USUAL_VERSION
-    whole = CodecSpec(name=job.codec, quality=job.quality, weights=weights, device=device, bitstream_version=version)
+    whole = CodecSpec(
+        name=job.codec,
+        quality=job.quality,
+        weights=_absolute(job.weights),
+        device=device,
+        bitstream_version=version,
+        faces=_faces_spec(job),
+    )
     if job.slices is None:
         return with_usual_slices(whole)
     if not whole.row.thinned_versions:
@@ -27,6 +33,19 @@ def codec_spec(job: CompressJob, *, device: str = "cpu") -> CodecSpec:
     if job.slices > (num_slices := count_slices(whole)):
         raise CodecError(f"slices must be 0 to {num_slices}, as many as the codec has, got {job.slices}")
     return whole if job.slices == num_slices else thinned(whole, slices=job.slices)
+
+
+def _faces_spec(job: CompressJob) -> CodecSpec | None:
+    """Return what codes faces; None for codecs without."""
+    name = CODECS[job.codec].faces_codec
+    if name is None:
+        return None
+    return CodecSpec(name=name, quality=job.face_quality, weights=_absolute(job.face_weights))
+
+
+def _absolute(path: str | None) -> str | None:
+    """Return where a checkpoint is, whatever folder a worker runs in."""
+    return None if path is None else os.path.abspath(path)
 
 
 def with_usual_slices(whole: CodecSpec) -> CodecSpec:
@@ -47,7 +66,13 @@ def plan_settings(job: CompressJob) -> PlanSettings:
         codec_fingerprint=codec_fingerprint(codec_spec(job)),
         sampling=Sampling(fps=job.fps),
         segment_frames=job.segment_frames,
+        faces=face_search(job) if CODECS[job.codec].faces_codec is not None else None,
     )
+
+
+def face_search(job: CompressJob) -> FaceSearch:
+    """Return how faces are looked for."""
+    return FaceSearch(score=job.face_score, fps=job.face_fps)
 
 
 def decode_limits(job: CompressJob) -> DecodeLimits:

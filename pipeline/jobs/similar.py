@@ -13,7 +13,6 @@ from framevault.pipeline.exits import ExitCode
 from framevault.pipeline.jobs.classify import ChosenModel, choose_model, look_for_facts
 from framevault.pipeline.jobs.looking import LookCounts, report, select
 from framevault.pipeline.jobs.query_picture import read_picture
-from framevault.pipeline.jobs.similar_faces import find_faces
 from framevault.pipeline.progress import open_progress
 from framevault.pipeline.tables import print_table
 from framevault.storage.similarity import find_similar
@@ -26,7 +25,7 @@ class SimilarResult:
     """What a search found."""
 
     matches: pa.Table
-    """Rows of `MATCHES_SCHEMA`: nearest first."""
+    """Rows of `MATCHES_SCHEMA`, of faces of `FACE_MATCHES_SCHEMA`: nearest first."""
     counts: LookCounts
     """How it went."""
 
@@ -41,7 +40,10 @@ def print_similar(job: SimilarJob, *, as_json: bool) -> ExitCode:
         result = run_similar(job, on_event=on_event)
 
     def show(matches: pa.Table) -> None:
-        shown = matches.select(["video", "time_s", "distance", "video_frame"])
+        columns = ["video", "time_s", "distance", "video_frame"]
+        if job.face and matches["face_number"].null_count < matches.num_rows:
+            columns += ["face_number", "x_min", "y_min", "x_max", "y_max"]
+        shown = matches.select(columns)
         print_table(shown, title=f"{'Faces' if job.face else 'Frames'} most like {job.image}")
 
     return report(result.counts, name="matches", table=result.matches, as_json=as_json, show=show)
@@ -58,6 +60,9 @@ def run_similar(job: SimilarJob, *, on_event: EventSink) -> SimilarResult:
         JobStoppedError: The store or the device failed for too long.
     """
     if job.face:
+        # Here, for it imports torchvision, which takes longer than most searches.
+        from framevault.pipeline.jobs.similar_faces import find_faces
+
         matches, counts = find_faces(job, on_event=on_event)
         return SimilarResult(matches=matches, counts=counts)
     frame_1hwc = read_picture(job.image)

@@ -16,9 +16,11 @@ from framevault.codecs.dicm.networks import LATENT_STRIDE
 from framevault.codecs.dicm.symbols import LatentGrid
 from framevault.codecs.dicm.video import SegmentState, SkipRule
 from framevault.codecs.errors import BitstreamError, CodecError
+from framevault.codecs.faces.codec import FacesCodec
 from framevault.codecs.hsc.codec import HscCodec
 from framevault.codecs.testing import smooth_frames
 from tests.codecs.dicm.toy import MAGNITUDES, random_latents
+from tests.codecs.faces.joining import with_faces
 from tests.codecs.hsc.toy import random_latents as random_hsc_latents
 
 SIZES = ((16, 16), (33, 70), (48, 80), (1, 150))
@@ -78,6 +80,9 @@ def make_target(codec: Codec) -> Target:
 def _good_streams(codec: Codec, size: Size) -> tuple[list[bytes], list[bytes]]:
     """Return what is decoded first, and streams any of which may come next."""
     height, width = size
+    if isinstance(codec, FacesCodec):
+        leads, streams = _good_streams(codec.frames, size)
+        return with_faces(leads), with_faces(streams)
     if isinstance(codec, HscCodec):
         latents = random_hsc_latents(codec.networks.config, len(MAGNITUDES), seed=SIZES.index(size))
         return [], codec.bitstream.encode(*latents)
@@ -275,6 +280,11 @@ _REASONS = (
     "a frame's kind",
     "no zlib stream",
     "must inflate to exactly",
+    "the stream ends after",
+    "more bytes than it needs",
+    "as it is stored",
+    "more than 5 bytes",
+    "is 0",
 )
 
 

@@ -1,23 +1,35 @@
 """Codec specs, their table and fingerprints."""
 
+import dataclasses
 import hashlib
 import json
+import pickle
 from pathlib import Path
 
 import pytest
 
 from framevault.codecs.errors import CheckpointError, CodecError
-from framevault.codecs.spec import CODECS, CodecSpec, codec_fingerprint, thinned
+from framevault.codecs.spec import CODECS, CodecSpec, codec_fingerprint, frames_spec, thinned
 
 
 def test_codec_numbers_are_what_stored_vaults_say() -> None:
     """A number once written is never changed or reused."""
-    assert {name: row.number for name, row in CODECS.items()} == {"raw": 0, "dicm": 1, "hsc": 2}
+    assert {name: row.number for name, row in CODECS.items()} == {
+        "raw": 0,
+        "dicm": 1,
+        "hsc": 2,
+        "dicm+hsc": 3,
+    }
 
 
 def test_bitstream_versions_are_what_the_format_page_specifies() -> None:
     """A codec's streams have a version of their own; a new one comes with its section in storage/FORMAT.md."""
-    assert {name: row.bitstream_versions for name, row in CODECS.items()} == {"raw": (1,), "dicm": (1, 2), "hsc": (1,)}
+    assert {name: row.bitstream_versions for name, row in CODECS.items()} == {
+        "raw": (1,),
+        "dicm": (1, 2),
+        "hsc": (1,),
+        "dicm+hsc": (1, 2),
+    }
 
 
 def test_versions_of_thinned_streams_are_what_the_format_page_specifies() -> None:
@@ -25,6 +37,7 @@ def test_versions_of_thinned_streams_are_what_the_format_page_specifies() -> Non
     assert {name: row.thinned_versions for name, row in CODECS.items() if row.thinned_versions} == {
         "dicm": {1: 3, 2: 4},
         "hsc": {1: 2},
+        "dicm+hsc": {1: 3, 2: 4},
     }
 
 
@@ -36,6 +49,30 @@ def test_whole_streams_have_the_fingerprint_that_they_always_had() -> None:
     expected = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     assert codec_fingerprint(CodecSpec(name="raw")) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "quality", "version", "slices", "expected"),
+    [
+        ("raw", 5, 1, None, "01de14cd51b61c8a32be882e24f378cb48344514bc0b2ae0a37ad458b331967e"),
+        ("dicm", 5, 2, None, "c0e3713c87d5d5406f4fcf57666657cabef330ca09774952c60cf46a61c0bdba"),
+        ("dicm", 5, 1, None, "dc3407babf1f97eac331e4fc1216e992ff5eb965d200c2c4fa6af22e85eb520f"),
+        ("dicm", 8, 4, 2, "399f076b9a08b025ee511413dcced64f281ba835f706afdac184a7511a9ba047"),
+        ("hsc", 5, 1, None, "bcf58393bcc213f85c3c30b205d8d753d386cf80e19125e7b96f4bf5ffd17448"),
+        ("hsc", 1, 2, 0, "6c1cbe5de26adbffa0ca06ecb5ed4ef4fef880f6367d5b91dda1ade6cbc83fa8"),
+    ],
+)
+def test_fingerprints_never_change(
+    tmp_path: Path, name: str, quality: int, version: int, slices: int | None, expected: str
+) -> None:
+    """Vaults bear them. Of made-up weights, for shipped ones may be better next time."""
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"weights")
+    weights = None if name == "raw" else str(path)
+
+    spec = CodecSpec(name=name, quality=quality, weights=weights, bitstream_version=version, slices=slices)
+
+    assert codec_fingerprint(spec) == expected
 
 
 @pytest.mark.parametrize(("name", "slices"), [("raw", 1), ("dicm", -1)])
@@ -55,13 +92,13 @@ def test_a_version_of_whole_streams_is_refused_for_thinned_ones_and_the_other_wa
 
 def test_thinning_what_has_no_slices_says_what_has() -> None:
     """The names come from the table."""
-    with pytest.raises(CodecError, match="streams of codec 'raw' can't be thinned, only those of dicm"):
+    with pytest.raises(CodecError, match=r"codec 'raw' can't be thinned, only those of dicm, dicm\+hsc, hsc"):
         thinned(CodecSpec(name="raw"), slices=1)
 
 
 def test_an_unknown_codec_is_named_with_the_known_ones() -> None:
     """The error says what there is."""
-    with pytest.raises(CodecError, match="codec must be one of dicm, hsc, raw, got 'h264'"):
+    with pytest.raises(CodecError, match=r"codec must be one of dicm, dicm\+hsc, hsc, raw, got 'h264'"):
         CodecSpec(name="h264")
 
 
@@ -96,3 +133,57 @@ def test_missing_weights_are_named(tmp_path: Path) -> None:
     """The error names the file."""
     with pytest.raises(CheckpointError, match=r"none\.safetensors"):
         codec_fingerprint(CodecSpec(name="dicm", weights=str(tmp_path / "none.safetensors")))
+
+
+def test_the_codec_of_faces_is_filled_in_and_runs_where_frames_do() -> None:
+    """Without being told it is the shipped one; told, it keeps all but the device."""
+    own = CodecSpec(name="hsc", weights="own.safetensors", quality=2)
+
+    shipped = CodecSpec(name="dicm+hsc", device="cuda:1")
+    given = CodecSpec(name="dicm+hsc", device="cuda:1", faces=own)
+
+    assert shipped.faces == CodecSpec(name="hsc", device="cuda:1")
+    assert given.faces == dataclasses.replace(own, device="cuda:1")
+    assert dataclasses.replace(given, device="cpu").faces == own
+    assert pickle.loads(pickle.dumps(given)) == given
+
+
+def test_faces_of_another_codec_or_in_part_are_refused() -> None:
+    """Each error says what was expected."""
+    with pytest.raises(CodecError, match="codec 'dicm' codes no faces, got codec 'hsc' for them"):
+        CodecSpec(name="dicm", faces=CodecSpec(name="hsc"))
+    with pytest.raises(CodecError, match=r"faces of codec 'dicm\+hsc' must be coded by codec 'hsc', got 'raw'"):
+        CodecSpec(name="dicm+hsc", faces=CodecSpec(name="raw"))
+    with pytest.raises(CodecError, match="must be of whole streams, got 2 slices of each"):
+        CodecSpec(name="dicm+hsc", faces=CodecSpec(name="hsc", slices=2))
+
+
+def test_the_frames_of_a_spec_are_another_codec_only_where_there_are_faces() -> None:
+    """All that is not about faces stays."""
+    spec = CodecSpec(name="dicm+hsc", quality=7, weights="own.safetensors", device="cuda", slices=2)
+
+    assert frames_spec(spec) == CodecSpec(name="dicm", quality=7, weights="own.safetensors", device="cuda", slices=2)
+    assert frames_spec(CodecSpec(name="hsc")) == CodecSpec(name="hsc")
+
+
+def test_the_fingerprint_follows_what_codes_the_faces(tmp_path: Path) -> None:
+    """Its quality and its weights. What it is of made-up weights never changes."""
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"weights")
+    of_both = CodecSpec(name="dicm+hsc", weights=str(path), faces=CodecSpec(name="hsc", weights=str(path)))
+    faces = [CodecSpec(name="hsc"), CodecSpec(name="hsc", quality=1), CodecSpec(name="hsc", weights=str(path))]
+
+    fingerprints = {codec_fingerprint(CodecSpec(name="dicm+hsc", faces=each)) for each in faces}
+
+    assert len(fingerprints) == 3
+    assert codec_fingerprint(CodecSpec(name="dicm")) not in fingerprints
+    assert codec_fingerprint(of_both) == "dc05b39c4db803a84daa1b4ead707ba4d102824b35415909c2e022e6164b1d66"
+
+
+def test_thinning_takes_nothing_from_faces() -> None:
+    """Frames get fewer slices."""
+    spec = CodecSpec(name="dicm+hsc", faces=CodecSpec(name="hsc", quality=8))
+
+    thin_spec = thinned(spec, slices=1)
+
+    assert (thin_spec.bitstream_version, thin_spec.slices, thin_spec.faces) == (4, 1, spec.faces)

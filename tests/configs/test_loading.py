@@ -52,7 +52,7 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
 def test_an_unknown_key_names_the_file_and_the_close_one(tmp_path: Path) -> None:
     path = write(tmp_path / "job.yaml", "qualty: 4\n")
 
-    assert error_of(path) == f"{path}: qualty: unknown key; did you mean quality?"
+    assert error_of(path) == f"{path}: qualty: unknown key; did you mean quality or face_quality?"
 
 
 def test_an_unknown_key_far_from_all_lists_them(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_wrong_value_names_file_key_expectation_and_value(tmp_path: Path) -> N
 def test_a_wrong_option_names_the_command_line(tmp_path: Path) -> None:
     path = write(tmp_path / "job.yaml", "quality: 3\n")
 
-    assert error_of(path, codec="h264") == "command line: codec: should be one of dicm, hsc, raw, got 'h264'"
+    assert error_of(path, codec="h264") == "command line: codec: should be one of dicm, dicm+hsc, hsc, raw, got 'h264'"
 
 
 def test_all_errors_are_told_at_once(tmp_path: Path) -> None:

@@ -60,6 +60,10 @@ def test_a_job_does_not_change() -> None:
         ("device", "cuda:"),
         ("gpus_per_worker", 0.0),
         ("gpus_per_worker", 2.0),
+        ("face_quality", 5),
+        ("face_weights", "x"),
+        ("face_score", 0.4),
+        ("face_fps", 1.0),
         ("segment_frames", 0),
         ("batch_size", 0),
         ("max_attempts", 0),
@@ -75,6 +79,31 @@ def test_a_wrong_value_is_refused(key: str, value: object) -> None:
         compress_job(**{key: value})
 
     assert len(caught.value.errors()) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("face_quality", 0),
+        ("face_quality", 9),
+        ("face_weights", ""),
+        ("face_score", 0.04),
+        ("face_score", 1.01),
+        ("face_fps", 0.0),
+        ("face_fps", float("inf")),
+    ],
+)
+def test_a_wrong_value_about_faces_is_refused_where_there_are_some(key: str, value: object) -> None:
+    with pytest.raises(ValidationError, match=key):
+        compress_job(codec="dicm+hsc", **{key: value})
+
+
+def test_settings_of_faces_are_for_codecs_with_faces() -> None:
+    job = compress_job(codec="dicm+hsc", face_quality=2, face_score=0.5, face_fps=1)
+
+    assert (job.face_quality, job.face_weights, job.face_score, job.face_fps) == (2, None, 0.5, 1.0)
+    with pytest.raises(ValidationError, match=r"face_score is for codecs that code faces \(dicm\+hsc\), codec raw"):
+        compress_job(codec="raw", face_score=0.5)
 
 
 @pytest.mark.parametrize("score", [-0.1, 1.1])

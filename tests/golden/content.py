@@ -49,6 +49,8 @@ class Content:
     """Rows by kind (masks, labels, vectors) and segment_id; JSON older than this has none."""
     outside: dict[str, list[int]] = field(default_factory=dict)
     """Frames outside the codec's domain, by segment_id; JSON older than this has none."""
+    faces: dict[str, list[dict[str, object]]] = field(default_factory=dict)
+    """Faces in streams, by segment_id; JSON older than this has none."""
     failures: dict[str, dict[str, object]] = field(default_factory=dict)
     """Members of the failure that counts, by subject_id."""
     files: dict[str, str] = field(default_factory=dict)

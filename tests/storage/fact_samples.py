@@ -1,4 +1,4 @@
-"""Labels, vectors and masks for the tests of storage; all content follows from the segment's number."""
+"""Labels, vectors, faces and masks for the tests of storage; all content follows from the segment's number."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from framevault.storage.detections import DetectionManifest, commit_detections, write_detections
+from framevault.storage.face_tables import FaceRow, faces_table
+from framevault.storage.face_vectors import FacePlace, face_vectors_table
 from framevault.storage.frame_facts import FACT_KINDS, FactKind, FactManifest, commit_facts, write_facts
 from framevault.storage.frame_tables import labels_table, vectors_table
 from framevault.storage.index import VideoManifest
@@ -45,14 +47,55 @@ def sample_vectors(segment: int) -> NDArray[np.float16]:
     return vectors_np
 
 
+def sample_faces(segment: int) -> pa.Table:
+    """Return the faces of a segment: one in frame 2, two in frame 5, none in the others."""
+    pts = sample_pts(segment)
+    return faces_table(
+        [
+            FaceRow(
+                frame_number=frame_number,
+                pts=pts[frame_number],
+                face_number=face_number,
+                x_min=-1.5 + 20 * face_number,
+                y_min=4.25,
+                side=16.0,
+                angle_degrees=90.0 * face_number,
+                score=0.75,
+                size_bytes=120 + face_number,
+                is_outside=face_number == 1,
+            )
+            for frame_number, face_number in ((2, 0), (5, 0), (5, 1))
+        ]
+    )
+
+
+def sample_face_vectors(segment: int) -> pa.Table:
+    """Return vectors of the faces of `sample_faces`."""
+    names = list(FacePlace._fields)
+    places = [FacePlace(**row) for row in sample_faces(segment).select(names).to_pylist()]
+    return face_vectors_table(places, np.arange(3 * LENGTH, dtype=np.float16).reshape(3, LENGTH))
+
+
+def sample_facts(kind: FactKind, segment: int) -> pa.Table:
+    """Return the rows of a kind."""
+    match kind:
+        case "labels":
+            return sample_labels(segment)
+        case "vectors":
+            return vectors_table(sample_pts(segment), sample_vectors(segment))
+        case "faces":
+            return sample_faces(segment)
+        case "face_vectors":
+            return sample_face_vectors(segment)
+
+
 def store_facts(store: Store, manifest: VideoManifest) -> dict[FactKind, FactManifest]:
-    """Store labels and vectors of all of a video's segments."""
+    """Store facts of every kind about all of a video's segments."""
     stored: dict[FactKind, FactManifest] = {}
     for kind in FACT_KINDS:
         parts = []
         for segment, record in enumerate(manifest.segments):
-            labels, vectors = sample_labels(segment), vectors_table(sample_pts(segment), sample_vectors(segment))
-            table = labels if kind == "labels" else vectors
+            table = sample_facts(kind, segment)
             parts.append(write_facts(store, kind, MODEL_FP, record.segment_id, table, num_frames=10))
         stored[kind] = FactManifest(
             kind=kind,

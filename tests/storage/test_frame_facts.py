@@ -1,4 +1,4 @@
-"""Stored labels, vectors and masks: parts, manifests, views, verification."""
+"""Stored labels, vectors, faces and masks: parts, manifests, views, verification."""
 
 from __future__ import annotations
 
@@ -138,6 +138,47 @@ def test_a_label_knows_its_frame(vault: Path) -> None:
     assert rows[0]["time_s"] == pytest.approx(11 * 512 / 12800)
 
 
+def test_a_face_knows_its_frame_and_its_square(vault: Path) -> None:
+    query = connect(open_vault(str(vault), create=False))
+
+    rows = query.sql("SELECT * FROM faces WHERE video_frame >= 10 ORDER BY video_frame, face_number").to_pylist()
+
+    assert [(row["video_frame"], row["frame_number"], row["face_number"]) for row in rows] == [
+        (12, 2, 0),
+        (15, 5, 0),
+        (15, 5, 1),
+    ]
+    last = rows[-1]
+    assert [last[name] for name in ("x_min", "y_min", "x_max", "y_max")] == [18.5, 4.25, 34.5, 20.25]
+    assert (last["angle_degrees"], last["score"], last["size_bytes"], last["is_outside"]) == (90, 0.75, 121, True)
+    assert [row["is_outside"] for row in rows] == [False, False, True]
+    assert last["time_s"] == pytest.approx(15 * 512 / 12800)
+
+
+def test_faces_are_joined_with_what_was_detected_around_them(vault: Path) -> None:
+    query = connect(open_vault(str(vault), create=False))
+
+    (row,) = query.sql(
+        """SELECT count(*) AS n, count(DISTINCT f.video_frame) AS frames
+        FROM faces f JOIN detections d USING (video_id, run_fp, segment_id, frame_number)
+        WHERE d.detector = 'mobilenet_v2' AND f.face_number = 0"""
+    ).to_pylist()
+
+    assert row["frames"] == 4
+    assert row["n"] >= 4
+
+
+def test_faces_of_one_video_are_read_without_the_others(store: Store) -> None:
+    first, second = (store_facts(store, store_video(store, name))["faces"] for name in ("a.mp4", "b.mp4"))
+    store.remove(second.key)
+    store.create(second.key, b"damaged")
+
+    (found,) = load_fact_manifests(store, "faces", video_id=first.video_id)
+    assert found.key == first.key
+    with pytest.raises(DamagedError):
+        load_fact_manifests(store, "faces")
+
+
 def test_a_mask_stands_beside_its_box_and_detections_without_are_left_out(vault: Path) -> None:
     query = connect(open_vault(str(vault), create=False))
 
@@ -175,11 +216,11 @@ def test_a_sound_vault_is_clean_and_counted(vault: Path) -> None:
 
     assert list(verify_vault(open_vault(str(vault), create=False), counts=counts)) == []
 
-    # 20 frames: two labels and a vector each; 30 detections without masks, and 30 with.
-    assert (counts.num_facts, counts.num_detections) == (60, 60)
+    # 20 frames: two labels and a vector each; 6 faces, each with a vector; 30 detections without masks, and 30 with.
+    assert (counts.num_facts, counts.num_detections) == (72, 60)
 
 
-@pytest.mark.parametrize("folder", ["labels", "vectors", "manifests"])
+@pytest.mark.parametrize("folder", [*FACT_KINDS, "manifests"])
 @pytest.mark.parametrize("position", [0.0, 0.3, 0.5, 0.8, 1.0])
 def test_a_flipped_byte_is_found_and_named(vault: Path, folder: str, position: float) -> None:
     keys = [path for path in (vault / folder).rglob("*") if path.is_file()]
@@ -214,7 +255,7 @@ def test_what_no_manifest_names_is_checked_and_told(vault: Path) -> None:
     found = findings(vault)
 
     assert {finding.kind for finding in found} == {"orphan"}
-    assert len(found) == 4
+    assert len(found) == 2 * len(FACT_KINDS)
     part = next((vault / "labels").rglob("*.parquet"))
     part.write_bytes(part.read_bytes()[:-10])
     assert [finding.kind for finding in findings(vault) if finding.is_error] == ["damaged"]

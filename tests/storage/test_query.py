@@ -108,6 +108,13 @@ COLUMNS: dict[str, dict[str, str]] = {
         "label_id": "SMALLINT",
         "score": "FLOAT",
     },
+    "faces": {
+        **PLACE,
+        "face_number": "SMALLINT",
+        **dict.fromkeys(("x_min", "y_min", "x_max", "y_max", "angle_degrees", "score"), "FLOAT"),
+        "size_bytes": "INTEGER",
+        "is_outside": "BOOLEAN",
+    },
     "failures": {
         "subject_id": "VARCHAR",
         "video": "VARCHAR",

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from framevault.storage.query import select_frames
-from framevault.storage.similarity import find_similar
+from framevault.storage.similarity import FACE_MATCHES_SCHEMA, find_similar, find_similar_faces
 from framevault.storage.store import Store
 from framevault.storage.vault import open_vault
 from tests.storage.fact_samples import LENGTH, MODEL_FP, store_facts
@@ -92,3 +92,36 @@ def test_a_vector_of_zeros_is_like_nothing(store: Store) -> None:
     )
 
     assert found["distance"].to_pylist() == [1, 1]
+
+
+def search_faces(store: Store, *, top: int = 100, apart_s: float = 0.0) -> list[dict[str, object]]:
+    vector_p = np.arange(2 * LENGTH, 3 * LENGTH).astype(np.float32)
+    found = find_similar_faces(
+        store, vector_p, model_fp=MODEL_FP, frames=select_frames(store), top=top, apart_s=apart_s
+    )
+    assert found.schema == FACE_MATCHES_SCHEMA
+    rows: list[dict[str, object]] = found.to_pylist()
+    return rows
+
+
+def test_faces_of_frames_and_frames_that_are_faces_are_found_together(store: Store) -> None:
+    rows = search_faces(store)
+
+    # Two videos of 20 frames that have a vector, and 6 faces in some of them.
+    assert len(rows) == 2 * (20 + 6)
+    assert [row["distance"] for row in rows] == sorted(float(str(row["distance"])) for row in rows)
+    best = rows[0]
+    assert best["distance"] == pytest.approx(0, abs=1e-6)
+    assert (best["video_frame"], best["frame_number"], best["face_number"]) == (5, 5, 1)
+    assert [best[name] for name in ("x_min", "y_min", "x_max", "y_max")] == [18.5, 4.25, 34.5, 20.25]
+    whole = next(row for row in rows if row["face_number"] is None)
+    assert [whole[name] for name in ("x_min", "y_min", "x_max", "y_max")] == [None] * 4
+
+
+def test_of_two_faces_in_one_frame_the_nearer_is_returned_unless_time_does_not_count(store: Store) -> None:
+    near, all_of_them = search_faces(store, apart_s=0.01), search_faces(store)
+
+    of_frame = [row["face_number"] for row in near if (row["video"], row["video_frame"]) == ("a.mp4", 5)]
+    assert of_frame == [1]
+    in_all = [row["face_number"] for row in all_of_them if (row["video"], row["video_frame"]) == ("a.mp4", 5)]
+    assert in_all[:2] == [1, 0]

@@ -11,6 +11,7 @@ import pytest
 
 from framevault.storage.documents import seal
 from framevault.storage.errors import DamagedError, StoreUnavailableError, UnsupportedError
+from framevault.storage.frame_facts import FACT_KINDS, FactKind, facts_key, load_fact_manifests
 from framevault.storage.index import (
     VideoManifest,
     commit_video,
@@ -26,6 +27,7 @@ from framevault.storage.tombstones import claim, mark, tombstone_key
 from framevault.storage.vacuum import VacuumCounts, vacuum
 from framevault.storage.vault import open_vault
 from framevault.storage.verify import Finding, verify_vault
+from tests.storage.fact_samples import MODEL_FP, store_facts
 from tests.storage.samples import RUN_FP, sample_id, sample_pack, store_detections, store_video
 
 HOUR_S = 3600
@@ -185,6 +187,24 @@ def test_findings_that_went_with_their_frames_stay_when_the_old_packs_go(store: 
         names[part.segment_id]: part.num_detections for part in found.parts
     }
     assert set(rows["run_fp"].to_pylist()) == {moved.run_fp}
+    assert list(verify_vault(store)) == []
+
+
+@pytest.mark.parametrize("kind", FACT_KINDS)
+def test_facts_of_every_kind_go_with_their_segment_or_their_frames(store: Store, kind: FactKind) -> None:
+    manifest = store_video(store)
+    store_facts(store, manifest)
+    renamed = manifest.segments[0]
+    names = {renamed.segment_id: sample_id("thin", renamed.segment_id)}
+    rename_segments(store, replace(manifest, segments=(renamed,)), names)
+    carry_findings(store, manifest.video_id, old_run=RUN_FP, new_run=NEW_RUN, segment_ids=names)
+    retire_all(store, manifest)
+
+    vacuum(store, grace_s=0)
+
+    (found,) = load_fact_manifests(store, kind)
+    assert (found.run_fp, [part.segment_id for part in found.parts]) == (NEW_RUN, [names[renamed.segment_id]])
+    assert keys_of(store, kind) == [facts_key(kind, MODEL_FP, renamed.segment_id)]
     assert list(verify_vault(store)) == []
 
 

@@ -1,13 +1,15 @@
 """A pack's checkpoint is found by fingerprint, and a strange backbone is noticed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from framevault.codecs.checkpoint import load_checkpoint, save_checkpoint
 from framevault.codecs.errors import CheckpointError, CodecError
-from framevault.codecs.spec import CodecSpec, codec_fingerprint
-from framevault.workers.weights import backbone_of, find_spec, has_head, read_head
+from framevault.codecs.spec import CodecSpec, codec_fingerprint, thinned, weights_digest
+from framevault.workers.weights import backbone_of, find_pack_spec, find_spec, has_head, pack_settings, read_head
+from tests.storage.samples import pack_header
 
 SHIPPED = CodecSpec(name="dicm").checkpoint_path or Path()
 
@@ -68,3 +70,68 @@ def test_whose_features_a_codec_has_stands_in_its_checkpoint(own: Path, tmp_path
     assert backbone_of(CodecSpec(name="dicm", weights=str(tmp_path / "resnet50"))) == "resnet50"
     with pytest.raises(CheckpointError, match="backbone must be one of mobilenet_v2, resnet50, got 'vgg16'"):
         backbone_of(CodecSpec(name="dicm", weights=str(tmp_path / "vgg16")))
+
+
+@pytest.fixture(scope="module")
+def faces_own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that is not the shipped checkpoint of faces; who looks for a spec reads no tensor."""
+    path = tmp_path_factory.mktemp("faces") / "faces.safetensors"
+    path.write_bytes(b"faces")
+    return path
+
+
+def find_faces(spec: CodecSpec, *weights: Path) -> CodecSpec:
+    return find_spec(
+        spec.name,
+        codec_fingerprint(spec),
+        quality=spec.quality,
+        bitstream_version=spec.bitstream_version,
+        slices=spec.slices,
+        weights=[str(path) for path in weights],
+    )
+
+
+def test_what_coded_frames_and_what_coded_faces_are_found_among_all_weights(own: Path, faces_own: Path) -> None:
+    """In any order, at any quality of faces, thinned or not."""
+    faces = CodecSpec(name="hsc", quality=7, weights=str(faces_own))
+    shipped = CodecSpec(name="dicm+hsc", quality=3)
+    mine = replace(shipped, weights=str(own), faces=faces)
+    mixed = replace(shipped, faces=faces)
+
+    for spec in (shipped, mine, mixed, thinned(mine, slices=2)):
+        assert find_faces(spec, own, faces_own) == spec
+        assert find_faces(spec, faces_own, own) == spec
+    assert find_faces(replace(shipped, faces=CodecSpec(name="hsc", quality=1))).faces == CodecSpec(
+        name="hsc", quality=1
+    )
+
+
+def test_faces_of_weights_that_are_not_here_are_refused_in_words(own: Path, faces_own: Path) -> None:
+    spec = CodecSpec(name="dicm+hsc", faces=CodecSpec(name="hsc", weights=str(faces_own)))
+
+    with pytest.raises(CodecError, match=r"others at every quality of faces and the 1 files .*name both checkpoints"):
+        find_faces(spec, own)
+
+
+def test_a_packs_settings_say_what_coded_its_faces(faces_own: Path) -> None:
+    faces = CodecSpec(name="hsc", quality=7, weights=str(faces_own))
+    spec = thinned(CodecSpec(name="dicm+hsc", quality=3, faces=faces), slices=2)
+
+    settings = pack_settings(spec)
+
+    said = {"weights": weights_digest(faces), "quality": 7, "version": 1}
+    assert settings == {"slices": 2, "faces": said}
+    header = replace(
+        pack_header(),
+        codec=spec.name,
+        codec_fingerprint=codec_fingerprint(spec),
+        bitstream_version=4,
+        quality=3,
+        settings=settings,
+    )
+    assert find_pack_spec(header, weights=[str(faces_own)], device="cuda:1") == replace(spec, device="cuda:1")
+
+
+def test_features_beside_faces_are_those_of_the_frames_codec() -> None:
+    assert backbone_of(CodecSpec(name="dicm+hsc")) == "mobilenet_v2"
+    assert has_head(CodecSpec(name="dicm+hsc"), read_head(CodecSpec(name="dicm")))

@@ -4,9 +4,11 @@ Letters in shapes: N frames, C labels, h and w positions at stride 4, P candidat
 """
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,11 +20,11 @@ from framevault.workers.detectors.base import SCORE_FLOOR, Detections, DetectorE
 from framevault.workers.detectors.checkpoint import DetectorConfig, load_network
 from framevault.workers.detectors.mobilenet_v2 import DetectorNetwork, boxes_at, set_precision
 
-MAX_CANDIDATES = 400
-"""Peaks of a frame that are looked at; the best are taken."""
-
 MAX_OBJECTS = 200
-"""Objects of a frame that are returned; the best are taken."""
+"""Objects of a frame that are returned, unless told otherwise; the best are taken."""
+
+CANDIDATES_PER_OBJECT = 2
+"""Peaks of a frame that are looked at, for each object that is returned at most; the best are taken."""
 
 
 class PeakDetector:
@@ -67,9 +69,7 @@ class PeakDetector:
         self, features_nchw: Tensor, *, height: int, width: int, score_floor: float = SCORE_FLOOR
     ) -> list[Detections]:
         """Find the objects in frames of one size; see `Detector`."""
-        check_features(features_nchw, height=height, width=width)
-        on_device_nchw = features_nchw.to(self._device, self._dtype).contiguous(memory_format=torch.channels_last)
-        logits_nchw, log_distances_nchw = self._network(on_device_nchw)
+        logits_nchw, log_distances_nchw = self._look(features_nchw, height=height, width=width)
         return read_peaks(
             logits_nchw,
             log_distances_nchw,
@@ -78,6 +78,45 @@ class PeakDetector:
             score_floor=score_floor,
             nms_iou=self._config.nms_iou,
         )
+
+    @torch.inference_mode()
+    def find_label(
+        self, label: str, features_nchw: Tensor, *, height: int, width: int, score_floor: float, most: int
+    ) -> list[Detections]:
+        """Find the objects of one label alone, with no regard to how many others there are.
+
+        Args:
+            label: One of `labels`.
+            features_nchw: As when it is called.
+            height: Of the frames, in pixels.
+            width: Of the frames, in pixels.
+            score_floor: Objects of a lower score are left out.
+            most: Objects of a frame, at most; the best are taken.
+
+        Raises:
+            DetectorError: It knows no such label, or the features have another shape or type.
+        """
+        if label not in self.labels:
+            raise DetectorError(f"detector {self.name!r} finds no {label!r}, only {', '.join(self.labels)}")
+        number = self.labels.index(label)
+        logits_nchw, log_distances_nchw = self._look(features_nchw, height=height, width=width)
+        found = read_peaks(
+            logits_nchw[:, number : number + 1],
+            log_distances_nchw,
+            height=height,
+            width=width,
+            score_floor=score_floor,
+            nms_iou=self._config.nms_iou,
+            most=most,
+        )
+        return [replace(each, labels=np.full_like(each.labels, number)) for each in found]
+
+    def _look(self, features_nchw: Tensor, *, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Run the network."""
+        check_features(features_nchw, height=height, width=width)
+        on_device_nchw = features_nchw.to(self._device, self._dtype).contiguous(memory_format=torch.channels_last)
+        logits_nchw, log_distances_nchw = self._network(on_device_nchw)
+        return logits_nchw, log_distances_nchw
 
 
 def check_features(features_nchw: Tensor, *, height: int, width: int, channels: int = HEAD_CHANNELS) -> None:
@@ -95,7 +134,14 @@ def check_features(features_nchw: Tensor, *, height: int, width: int, channels: 
 
 
 def read_peaks(
-    logits_nchw: Tensor, log_distances_nchw: Tensor, *, height: int, width: int, score_floor: float, nms_iou: float
+    logits_nchw: Tensor,
+    log_distances_nchw: Tensor,
+    *,
+    height: int,
+    width: int,
+    score_floor: float,
+    nms_iou: float,
+    most: int = MAX_OBJECTS,
 ) -> list[Detections]:
     """Return the objects at the peaks of heat maps.
 
@@ -106,6 +152,7 @@ def read_peaks(
         width: Of the frames, in pixels.
         score_floor: Objects of a lower score are left out, 0..1.
         nms_iou: Of two objects of one label that overlap more than this, only the better is kept.
+        most: Objects of a frame, at most; the best are taken.
     """
     peaks_p4 = find_peaks(logits_nchw, score_floor=score_floor)
     frames_p, labels_p, rows_p, columns_p = peaks_p4.unbind(1)
@@ -116,16 +163,16 @@ def read_peaks(
     found = []
     for frame in range(len(logits_nchw)):
         mine_k = torch.nonzero((frames_p == frame) & has_area_p)[:, 0]
-        found.append(_best(boxes_p4[mine_k], scores_p[mine_k], labels_p[mine_k], nms_iou=nms_iou))
+        found.append(_best(boxes_p4[mine_k], scores_p[mine_k], labels_p[mine_k], nms_iou=nms_iou, most=most))
     return found
 
 
-def _best(boxes_k4: Tensor, scores_k: Tensor, labels_k: Tensor, *, nms_iou: float) -> Detections:
+def _best(boxes_k4: Tensor, scores_k: Tensor, labels_k: Tensor, *, nms_iou: float, most: int) -> Detections:
     """Return the best objects of a frame, best first."""
     # A stable sort: equal scores keep their order, so that the result is the same each time.
-    order_k = scores_k.argsort(descending=True, stable=True)[:MAX_CANDIDATES]
+    order_k = scores_k.argsort(descending=True, stable=True)[: CANDIDATES_PER_OBJECT * most]
     boxes_k4, scores_k, labels_k = boxes_k4[order_k], scores_k[order_k], labels_k[order_k]
-    kept_k = batched_nms(boxes_k4, scores_k, labels_k, nms_iou)[:MAX_OBJECTS]
+    kept_k = batched_nms(boxes_k4, scores_k, labels_k, nms_iou)[:most]
     return Detections(
         boxes_xyxy=boxes_k4[kept_k].cpu().numpy(),
         scores=scores_k[kept_k].cpu().numpy(),

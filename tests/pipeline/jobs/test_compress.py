@@ -169,8 +169,14 @@ def test_usage_errors_end_with_code_2_and_say_what_was_expected(tmp_path: Path, 
     (other / "letter.txt").write_text("mine")
     cases = [
         (("compress", clip), "expected at least one source and then the vault"),
-        (("compress", clip, tmp_path / "v", "--codec", "h264"), "should be one of dicm, hsc, raw, got 'h264'"),
-        (("compress", clip, tmp_path / "v", "--config", config), "qualty: unknown key; did you mean quality?"),
+        (
+            ("compress", clip, tmp_path / "v", "--codec", "h264"),
+            "should be one of dicm, dicm+hsc, hsc, raw, got 'h264'",
+        ),
+        (
+            ("compress", clip, tmp_path / "v", "--config", config),
+            "qualty: unknown key; did you mean quality or face_quality?",
+        ),
         (("compress", tmp_path / "none.mp4", tmp_path / "v"), "none.mp4: no such file or folder"),
         (("compress", clip, tmp_path / "file"), "file"),
         (("compress", clip, other), "letter.txt"),

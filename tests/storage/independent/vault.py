@@ -31,7 +31,9 @@ from tests.storage.independent.documents import (
 from tests.storage.independent.packs import IndependentPack, parse_pack
 
 VIDEO_KEY = re.compile(r"manifests/([0-9a-f]{32})/([0-9a-f]{16})-([0-9]{4}|[1-9][0-9]{4,8})\.json")
-FACTS_KEY = re.compile(r"manifests/([0-9a-f]{32})/(labels|vectors)/([0-9a-f]{16})/([0-9a-f]{16})\.json")
+FACTS_KEY = re.compile(
+    r"manifests/([0-9a-f]{32})/(labels|vectors|faces|face_vectors)/([0-9a-f]{16})/([0-9a-f]{16})\.json"
+)
 DETECTIONS_KEY = re.compile(r"manifests/([0-9a-f]{32})/detections/([0-9a-f]{16})/([0-9a-f]{16})\.json")
 NAME_KEY = re.compile(r"names/([0-9a-f]{32})/([0-9a-f]{16})\.json")
 FAILURE_KEY = re.compile(r"quarantine/([0-9a-f]{32})/([0-9]{4}|[1-9][0-9]{4,8})\.json")
@@ -61,6 +63,20 @@ VECTORS_COLUMNS = {
     "pts": ("INT64", "None"),
     "vector": ("FIXED_LEN_BYTE_ARRAY", "None"),
 }
+PLACE_COLUMNS = {
+    "frame_number": ("INT32", "None"),
+    "pts": ("INT64", "None"),
+    "face_number": ("INT32", "Int(bitWidth=16, isSigned=true)"),
+    **dict.fromkeys(("x_min", "y_min", "side"), ("FLOAT", "None")),
+}
+FACES_COLUMNS = {
+    **PLACE_COLUMNS,
+    **dict.fromkeys(("angle_degrees", "score"), ("FLOAT", "None")),
+    "size_bytes": ("INT32", "None"),
+    "is_outside": ("BOOLEAN", "None"),
+}
+FACE_VECTORS_COLUMNS = {**PLACE_COLUMNS, "vector": ("FIXED_LEN_BYTE_ARRAY", "None")}
+FACT_KINDS = ("labels", "vectors", "faces", "face_vectors")
 MOST_VALUES = 65536
 
 
@@ -73,8 +89,8 @@ class IndependentVault:
     """By video_id and run_fp: the manifest of the highest generation, if anything is left of the run."""
     detections: list[Members] = field(default_factory=list)
     """All detection manifests."""
-    facts: dict[str, list[Members]] = field(default_factory=lambda: {"labels": [], "vectors": []})
-    """All manifests of labels and of vectors."""
+    facts: dict[str, list[Members]] = field(default_factory=lambda: {kind: [] for kind in FACT_KINDS})
+    """All manifests of each kind of facts."""
     names: dict[str, set[str]] = field(default_factory=dict)
     """By video_id."""
     failures: dict[str, Members] = field(default_factory=dict)
@@ -136,11 +152,23 @@ class IndependentVault:
         require(len(rows) == part["num_rows"], "another number of vectors")
         check_numbers(rows, part)
         require(len({row["frame_number"] for row in rows}) == len(rows), "one vector a frame")
-        for row in rows:
-            length, rest = divmod(len(row["vector"]), 2)
-            require(rest == 0 and 1 <= length <= MOST_VALUES, "a vector of another length")
-            row["vector"] = struct.unpack(f"<{length}e", row["vector"])
-            require(all(map(math.isfinite, row["vector"])), "vectors must be finite")
+        unpack_vectors(rows)
+        return rows
+
+    def faces(self, part: Members) -> list[dict[str, Any]]:
+        """Read the rows of a faces part."""
+        rows = self.rows(part, "part", columns=FACES_COLUMNS)
+        check_faces(rows, part)
+        require(all(0 <= row["angle_degrees"] < 360 for row in rows), "angles must be 0 to less than 360")
+        require(all(0 <= row["score"] <= 1 for row in rows), "scores must be 0 to 1")
+        require(all(row["size_bytes"] >= 0 for row in rows), "sizes must not be negative")
+        return rows
+
+    def face_vectors(self, part: Members) -> list[dict[str, Any]]:
+        """Read the rows of a face_vectors part; a vector is a tuple of numbers."""
+        rows = self.rows(part, "part", columns=FACE_VECTORS_COLUMNS)
+        check_faces(rows, part)
+        unpack_vectors(rows)
         return rows
 
     def rows(self, members: Members, name: str, *, columns: Mapping[str, tuple[str, str]]) -> list[dict[str, Any]]:
@@ -168,6 +196,28 @@ def check_numbers(rows: Sequence[Mapping[str, Any]], part: Members) -> None:
     numbers = [row["frame_number"] for row in rows]
     require(numbers == sorted(numbers), "rows must be sorted by frame")
     require(all(0 <= each < part["num_frames"] for each in numbers), "rows of other frames")
+
+
+def check_faces(rows: Sequence[Mapping[str, Any]], part: Members) -> None:
+    """Check which faces the rows of a part are about, and where those are."""
+    require(len(rows) == part["num_rows"], "another number of faces")
+    check_numbers(rows, part)
+    before: Mapping[str, Any] = {"frame_number": -1}
+    for row in rows:
+        is_first = row["frame_number"] != before["frame_number"]
+        require(row["face_number"] == (0 if is_first else before["face_number"] + 1), "faces must be 0, 1, 2 and so on")
+        require(all(math.isfinite(row[name]) for name in ("x_min", "y_min", "side")), "squares must be finite")
+        require(row["side"] > 0, "sides must be above 0")
+        before = row
+
+
+def unpack_vectors(rows: Sequence[dict[str, Any]]) -> None:
+    """Turn the bytes of vectors into tuples of numbers."""
+    for row in rows:
+        length, rest = divmod(len(row["vector"]), 2)
+        require(rest == 0 and 1 <= length <= MOST_VALUES, "a vector of another length")
+        row["vector"] = struct.unpack(f"<{length}e", row["vector"])
+        require(all(map(math.isfinite, row["vector"])), "vectors must be finite")
 
 
 def open_vault(folder: Path) -> IndependentVault:

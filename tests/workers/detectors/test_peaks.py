@@ -8,29 +8,10 @@ from torch import Tensor
 from framevault.workers.detectors.base import DetectorError
 from framevault.workers.detectors.checkpoint import DetectorConfig
 from framevault.workers.detectors.mobilenet_v2 import DetectorNetwork, NetworkShape
-from framevault.workers.detectors.peaks import PeakDetector, find_peaks
+from framevault.workers.detectors.peaks import MAX_OBJECTS, PeakDetector, find_peaks
+from tests.workers.detectors.fixed_maps import detector_that_sees
 
 CONFIG = DetectorConfig(name="toy", labels=("person", "car"), pyramid_channels=8, map_channels=8, nms_iou=0.6)
-
-
-class FixedMaps(DetectorNetwork):
-    """Says the same of every picture: what a test wants to be read."""
-
-    def __init__(self, logits_chw: Tensor, log_distances_4hw: Tensor) -> None:
-        super().__init__(NetworkShape(num_labels=2, pyramid_channels=8, map_channels=8))
-        self.logits_chw, self.log_distances_4hw = logits_chw, log_distances_4hw
-
-    def forward(self, features_nchw: Tensor) -> tuple[Tensor, Tensor]:
-        num = len(features_nchw)
-        return self.logits_chw.repeat(num, 1, 1, 1), self.log_distances_4hw.repeat(num, 1, 1, 1)
-
-
-def detector_that_sees(*peaks: tuple[int, int, int, float], size: float = 2.0) -> PeakDetector:
-    """Make a detector of 10 x 20 positions that sees rows (label, row, column, score), all of `size` each way."""
-    logits_chw = torch.full((2, 10, 20), -20.0)
-    for label, row, column, score in peaks:
-        logits_chw[label, row, column] = torch.logit(torch.tensor(score))
-    return PeakDetector(FixedMaps(logits_chw, torch.full((4, 10, 20), size).log()), CONFIG)
 
 
 def random_detector() -> PeakDetector:
@@ -133,6 +114,39 @@ def test_no_frames_give_no_detections() -> None:
 def test_other_features_are_refused_with_what_was_expected(features_nchw: Tensor) -> None:
     with pytest.raises(DetectorError, match=r"80 x 40 pixels must be float32 \[N, 24, 10, 20\], got torch\.float"):
         random_detector()(features_nchw, height=40, width=80)
+
+
+def test_one_label_is_found_as_among_all_of_them() -> None:
+    detector = random_detector()
+    features_nchw = torch.randn(2, 24, 30, 40, generator=torch.Generator().manual_seed(1))
+
+    everything = detector(features_nchw, height=120, width=160, score_floor=0.001)
+    cars = detector.find_label("car", features_nchw, height=120, width=160, score_floor=0.001, most=MAX_OBJECTS)
+
+    assert sum(len(found.scores) for found in cars) > 10
+    for found, among in zip(cars, everything, strict=True):
+        mine = among.labels == 1
+        best = len(found.scores) if len(among.scores) < MAX_OBJECTS else mine.sum()
+        assert set(found.labels.tolist()) <= {1}
+        np.testing.assert_array_equal(found.boxes_xyxy[:best], among.boxes_xyxy[mine])
+        np.testing.assert_array_equal(found.scores[:best], among.scores[mine])
+
+
+def test_of_one_label_there_may_be_more_objects_than_are_returned_of_all() -> None:
+    places = [(row, column) for row in range(0, 60, 3) for column in range(0, 60, 3)]
+    peaks = [(label, row, column, 0.5) for label in range(2) for row, column in places]
+    detector = detector_that_sees(*peaks, size=1.0, rows=60, columns=60)
+
+    (found,) = detector.find_label("car", torch.zeros(1, 24, 60, 60), height=240, width=240, score_floor=0.3, most=1000)
+    (few,) = detector.find_label("car", torch.zeros(1, 24, 60, 60), height=240, width=240, score_floor=0.3, most=7)
+
+    assert (len(found.scores), len(few.scores)) == (len(places), 7)
+    assert len(places) > MAX_OBJECTS
+
+
+def test_a_label_that_the_detector_does_not_know_is_refused() -> None:
+    with pytest.raises(DetectorError, match="'toy' finds no 'face', only person, car"):
+        random_detector().find_label("face", torch.zeros(1, 24, 10, 20), height=40, width=80, score_floor=0.3, most=5)
 
 
 def test_only_the_highest_of_a_neighbourhood_is_a_peak() -> None:

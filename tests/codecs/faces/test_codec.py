@@ -1,0 +1,185 @@
+"""The codec of frames and faces: to who reads features it is dicm."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from framevault.codecs.base import Codec, SupportsLatents, SupportsRepeats, SupportsThinning
+from framevault.codecs.dicm.codec import DicmCodec, load_dicm
+from framevault.codecs.errors import BitstreamError, CheckpointError, CodecError
+from framevault.codecs.faces.codec import FacesCodec, load_faces
+from framevault.codecs.faces.framing import CodedFace, join_stream, split_stream
+from framevault.codecs.hsc.codec import HscCodec
+from framevault.codecs.registry import load_codec
+from framevault.codecs.spec import CodecSpec, frames_spec, thinned
+from framevault.codecs.testing import CodecTests, ThinningTests, smooth_frames
+from tests.codecs.faces.joining import JoiningCodec, made_up_faces, with_faces
+
+SIZE = {"height": 48, "width": 80}
+VIDEO = CodecSpec(name="dicm+hsc", quality=8)
+
+
+def joining(spec: CodecSpec) -> JoiningCodec:
+    return JoiningCodec(spec, load_dicm(frames_spec(spec)))
+
+
+class TestFacesBesideVideo(CodecTests):
+    """With predicted frames."""
+
+    spec = VIDEO
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def codec(cls) -> Codec:
+        return joining(cls.spec)
+
+    # One zero byte is a frame without faces that equals the one before it.
+    @pytest.mark.parametrize("damage", [b"", b"\xff" * 7, b"\x00" * 99])
+    def test_a_stream_that_is_no_stream_is_named(self, codec: Codec, damage: bytes) -> None:
+        """The error says which stream of the call it is."""
+        super().test_a_stream_that_is_no_stream_is_named(codec, damage)
+
+
+class TestThinningBesideFaces(ThinningTests):
+    """Frames lose slices, faces nothing."""
+
+    spec = VIDEO
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def codec(cls) -> Codec:
+        return joining(cls.spec)
+
+
+@pytest.fixture(scope="module")
+def codec() -> FacesCodec:
+    return load_faces(VIDEO)
+
+
+@pytest.fixture(scope="module")
+def dicm() -> DicmCodec:
+    return load_dicm(CodecSpec(name="dicm", quality=8))
+
+
+@pytest.fixture(scope="module")
+def plain(dicm: DicmCodec) -> list[bytes]:
+    """Streams of frames alone; the third one equals the second."""
+    frames_nchw = smooth_frames(5, **SIZE)
+    frames_nchw[2] = frames_nchw[1]
+    return dicm.encoder(**SIZE).encode(frames_nchw)
+
+
+@pytest.fixture(scope="module")
+def joined(plain: list[bytes]) -> list[bytes]:
+    return with_faces(plain)
+
+
+def test_it_can_what_dicm_can(codec: FacesCodec) -> None:
+    decoder = codec.decoder(**SIZE)
+
+    assert isinstance(codec, SupportsThinning)
+    assert isinstance(decoder, SupportsRepeats)
+    assert isinstance(decoder, SupportsLatents)
+
+
+def test_features_and_latents_are_those_of_dicm_to_the_bit(
+    codec: FacesCodec, dicm: DicmCodec, plain: list[bytes], joined: list[bytes]
+) -> None:
+    assert torch.equal(codec.decoder(**SIZE).decode(joined), dicm.decoder(**SIZE).decode(plain))
+    for found, expected in (
+        (codec.decoder(**SIZE).decode_changes(joined), dicm.decoder(**SIZE).decode_changes(plain)),
+        (codec.decoder(**SIZE).decode_latent_changes(joined), dicm.decoder(**SIZE).decode_latent_changes(plain)),
+    ):
+        assert torch.equal(found.decoded, expected.decoded)
+        assert found.rows == expected.rows
+        assert len(found.decoded) < len(joined)
+
+
+def test_calls_go_on_where_the_last_one_ended(codec: FacesCodec, joined: list[bytes]) -> None:
+    """Predicted frames lean on those of the call before."""
+    decoder = codec.decoder(**SIZE)
+
+    apart = [*decoder.decode(joined[:2]), *decoder.decode_changes(joined[2:]).decoded]
+
+    assert len(apart) >= 3
+    torch.testing.assert_close(apart[0], codec.decoder(**SIZE).decode(joined)[0], rtol=1e-4, atol=1e-4)
+
+
+def test_a_frame_stands_alone_if_it_does_without_its_faces(
+    codec: FacesCodec, dicm: DicmCodec, plain: list[bytes], joined: list[bytes]
+) -> None:
+    found = [codec.is_independent(stream) for stream in joined]
+
+    assert found == [dicm.is_independent(stream) for stream in plain]
+    assert set(found) == {True, False}
+    with pytest.raises(BitstreamError, match="the number of faces"):
+        codec.is_independent(b"")
+
+
+def test_thinned_frames_are_those_of_dicm_and_keep_their_faces(
+    codec: FacesCodec, dicm: DicmCodec, plain: list[bytes], joined: list[bytes]
+) -> None:
+    thin_streams = codec.thinner(**SIZE, slices=2).thin(joined)
+
+    parts = [split_stream(stream) for stream in thin_streams]
+    assert [part.frame for part in parts] == dicm.thinner(**SIZE, slices=2).thin(plain)
+    assert [part.faces for part in parts] == [split_stream(stream).faces for stream in joined]
+    assert isinstance(load_codec(thinned(VIDEO, slices=2)), FacesCodec)
+
+
+def test_a_stream_without_sound_faces_is_named_and_nothing_leans_on_what_was_before(
+    codec: FacesCodec, joined: list[bytes]
+) -> None:
+    decoder, thinner = codec.decoder(**SIZE), codec.thinner(**SIZE, slices=1)
+    decoder.decode(joined[:1])
+    thinner.thin(joined[:1])
+    damaged = joined[3][:20]
+
+    for read in (decoder.decode, decoder.decode_changes, decoder.decode_latent_changes, thinner.thin):
+        with pytest.raises(BitstreamError, match="stream 1 of the call: the stream of face 1 of 3 has 121 bytes"):
+            read([joined[0], damaged])
+        with pytest.raises(BitstreamError, match="which was not decoded"):
+            read(joined[1:2])
+
+
+def test_encoding_asks_for_faces_first(codec: FacesCodec) -> None:
+    with pytest.raises(CodecError, match="encode with FaceEncoder of workers/face_encoder"):
+        codec.encoder(**SIZE)
+
+
+def test_faces_decode_with_the_codec_that_made_them(codec: FacesCodec, plain: list[bytes]) -> None:
+    """Real ones, of the shipped checkpoints."""
+    hsc = codec.faces
+    streams = hsc.encoder(height=128, width=128).encode(smooth_frames(2, 128, 128))
+    regions = [face.region for face in made_up_faces(1, number=2)]
+    faces = [CodedFace(region=region, stream=stream) for region, stream in zip(regions, streams, strict=True)]
+
+    split = split_stream(join_stream(plain[0], faces))
+
+    assert [face.stream for face in split.faces] == streams
+    assert hsc.decoder(height=128, width=128).decode([face.stream for face in split.faces]).shape == (2, 3, 128, 128)
+
+
+def test_who_reads_features_needs_no_weights_for_faces(tmp_path: Path, plain: list[bytes], joined: list[bytes]) -> None:
+    """Those are read when faces are asked for, once."""
+    missing = CodecSpec(name="hsc", weights=str(tmp_path / "none.safetensors"))
+    codec = load_faces(dataclasses.replace(VIDEO, faces=missing))
+
+    assert codec.decoder(**SIZE).decode(joined).shape[0] == len(plain)
+    with pytest.raises(CheckpointError, match=r"none\.safetensors"):
+        _ = codec.faces
+
+
+def test_both_are_loaded_as_the_spec_says(toy_path: Path, toy_hsc_path: Path) -> None:
+    faces = CodecSpec(name="hsc", weights=str(toy_hsc_path), quality=2)
+    spec = CodecSpec(name="dicm+hsc", weights=str(toy_path), quality=7, bitstream_version=1, faces=faces)
+
+    codec = load_codec(spec)
+
+    assert isinstance(codec, FacesCodec)
+    assert isinstance(codec.faces, HscCodec)
+    assert codec.faces is codec.faces
+    assert codec.faces.spec == faces
+    assert codec.frames.spec == CodecSpec(name="dicm", weights=str(toy_path), quality=7, bitstream_version=1)
