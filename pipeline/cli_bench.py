@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from framevault.pipeline.cli_bench_faces import bench_face_groups, bench_face_sheet, bench_face_tasks
 from framevault.pipeline.cli_options import Quality, run_job
 from framevault.pipeline.cli_rate_accuracy import bench_rate_accuracy, bench_train_anchor
 from framevault.pipeline.cli_rate_perception import bench_rate_perception
@@ -119,6 +120,9 @@ def bench_accuracy(
     every: Every = 1,
     qualities: Qualities = None,
     detector: FeatureDetectorName = None,
+    detector_weights: Annotated[
+        str | None, typer.Option(help="The detector's weights, such as framevault train detector makes.")
+    ] = None,
     output: BenchFormat = "table",
 ) -> None:
     """The detector's AP50 on labelled frames: from original pixels, and through real streams at each quality."""
@@ -135,6 +139,7 @@ def bench_accuracy(
             qualities=_read_qualities(qualities) or QUALITIES,
             output=output,
             detector_name=detector,
+            detector_weights=detector_weights,
         )
 
     run_job(run)
@@ -155,6 +160,22 @@ bench.command(
     no_args_is_help=True,
     epilog="Example:  framevault bench rate-perception faces/ --weights face128.safetensors --out result",
 )(bench_rate_perception)
+bench.command(
+    "face-sheet",
+    no_args_is_help=True,
+    epilog="Example:  framevault bench face-sheet --samples --qualities 3,5 --out sheet.png",
+)(bench_face_sheet)
+bench.command(
+    "face-groups",
+    no_args_is_help=True,
+    epilog="Example:  framevault bench face-groups faces/ --labels pose.csv --out groups",
+)(bench_face_groups)
+bench.command(
+    "face-tasks",
+    no_args_is_help=True,
+    epilog="Example:  framevault bench face-tasks train/ --landmarks train.csv --test test/ --test-landmarks test.csv "
+    "--out tasks",
+)(bench_face_tasks)
 
 
 @bench.command("entropy", epilog="Example:  framevault bench entropy --frames 64")

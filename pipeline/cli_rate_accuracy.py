@@ -117,6 +117,9 @@ def bench_train_anchor(
     channels: Annotated[str, typer.Option(help="Of the layers and of the latents.")] = "64,96",
     crop: Annotated[int, typer.Option(help="Side of a crop in pixels, a multiple of 64.")] = 192,
     batch_size: Annotated[int, typer.Option(min=1, help="Crops a step.")] = 8,
+    unscaled: Annotated[
+        bool, typer.Option("--unscaled", help="Take crops as they are: for aligned faces, with --crop of their size.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of all that is random.")] = 0,
 ) -> None:
     """Train one of CompressAI's models on your pictures, to compare with: there are no weights to be had offline."""
@@ -135,6 +138,7 @@ def bench_train_anchor(
             budget=Budget(steps=steps, seconds=60 * minutes if steps is None else None),
             crop=crop,
             batch_size=batch_size,
+            is_scaled=not unscaled,
             seed=seed,
         )
         return print_train_anchor(recipe, data, out=out)

@@ -45,14 +45,8 @@ def bench_rate_perception(
 
     def run() -> ExitCode:
         from framevault.codecs.spec import HIGHEST_QUALITY, LOWEST_QUALITY
-        from framevault.pipeline.jobs.bench.rate_perception import (
-            AVIF_QUALITIES,
-            FACE_ANCHORS,
-            QPS,
-            WEBP_QUALITIES,
-            PerceptionSettings,
-            print_rate_perception,
-        )
+        from framevault.pipeline.jobs.bench.face_anchors import AVIF_QUALITIES, FACE_ANCHORS, QPS, WEBP_QUALITIES
+        from framevault.pipeline.jobs.bench.rate_perception import PerceptionSettings, print_rate_perception
         from framevault.pipeline.x265 import HIGHEST_RATE
 
         settings = PerceptionSettings(

@@ -209,7 +209,7 @@ class TestToyHscIsExact(ExactnessTests):
         return torch.cat([decoded.core_nk, decoded.latent16_nmgg.flatten(1)], dim=1)
 
 
-@pytest.mark.parametrize("which", ["toy", "shipped"])
+@pytest.mark.parametrize("which", ["toy", pytest.param("shipped", marks=pytest.mark.slow)])
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 2**32),

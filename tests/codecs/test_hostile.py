@@ -122,7 +122,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024, "MB
 """
 
 
-@pytest.mark.parametrize("name", ["raw", "dicm"])
+@pytest.mark.parametrize("name", [pytest.param("raw", marks=pytest.mark.slow), "dicm"])
 def test_a_small_stream_of_a_large_frame_is_noticed_before_memory_is_taken(name: str) -> None:
     """In a process of its own, for the most that a process ever had is what can be asked."""
     ended = subprocess.run(

@@ -22,7 +22,7 @@ from framevault.pipeline.jobs.bench.compressai_anchors import STRIDE, architectu
 from framevault.pipeline.jobs.bench.rate_report import open_folder
 from framevault.pipeline.jobs.train.budget import Budget
 from framevault.pipeline.jobs.train.candidates import find_candidates
-from framevault.pipeline.jobs.train.crops import random_crops
+from framevault.pipeline.jobs.train.crops import plain_crops, random_crops
 from framevault.pipeline.jobs.train.errors import TrainingError
 from framevault.pipeline.jobs.train.pictures import PictureSet, load_pictures
 from framevault.pipeline.jobs.train.saved_state import put_in_place
@@ -55,6 +55,8 @@ class AnchorRecipe:
     """S, a multiple of 64."""
     batch_size: int = 8
     """Crops a step."""
+    is_scaled: bool = True
+    """Whether crops are scaled and changed in brightness, as for DICM, or as they are, as aligned faces want it."""
     seed: int = 0
     """Of all that is random."""
 
@@ -73,7 +75,8 @@ def print_train_anchor(recipe: AnchorRecipe, data: Sequence[str], *, out: Path) 
 
     Raises:
         InputError: The data is not there.
-        PreflightError: There is no such architecture, no picture can be read, or the file can't be written.
+        PreflightError: There is no such architecture, no picture can be read, one is smaller than a crop that may not
+            be scaled, or the file can't be written.
         TrainingError: The loss is no number any more.
     """
     architecture_class(recipe.name)
@@ -83,6 +86,7 @@ def print_train_anchor(recipe: AnchorRecipe, data: Sequence[str], *, out: Path) 
     loaded = load_pictures(found.candidates, cache_dir=None, num_threads=1, limits=limits, on_progress=lambda _: None)
     if not len(loaded.pictures):
         raise PreflightError(f"data: expected pictures or videos that can be read, got none from {', '.join(data)}")
+    _check_sides(loaded.pictures, recipe)
     _say(f"{len(loaded.pictures)} pictures, {len(found.unreadable) + len(loaded.unreadable)} can't be read")
     state = train_anchor(loaded.pictures, recipe, on_report=_say)
     temporary = out.with_name(f"{out.name}.tmp")
@@ -101,11 +105,12 @@ def train_anchor(pictures: PictureSet, recipe: AnchorRecipe, *, on_report: Calla
     rng = np.random.default_rng(recipe.seed)
     model = architecture_class(recipe.name)(*recipe.channels).train()
     networks, quantiles = _optimisers(model)
+    draw_crops = random_crops if recipe.is_scaled else plain_crops
     started_s, step, progress = time.monotonic(), 0, 0.0
     while progress < 1:
         for group in networks.param_groups:
             group["lr"] = LEARNING_RATE * (1 + math.cos(math.pi * progress)) / 2
-        rgb_nchw = random_crops(pictures, rng, num_crops=recipe.batch_size, side=recipe.crop).float() / 255
+        rgb_nchw = draw_crops(pictures, rng, num_crops=recipe.batch_size, side=recipe.crop).float() / 255
         bits, error = _losses(model, rgb_nchw)
         loss = bits + recipe.rate_weight * 255**2 * error
         if not bool(torch.isfinite(loss)):
@@ -119,6 +124,16 @@ def train_anchor(pictures: PictureSet, recipe: AnchorRecipe, *, on_report: Calla
             on_report(f"step {step}: {bits.item():.4f} bits a pixel, {psnr:.2f} dB")
     model.eval().update(force=True)
     return {name: tensor.detach() for name, tensor in model.state_dict().items()}
+
+
+def _check_sides(pictures: PictureSet, recipe: AnchorRecipe) -> None:
+    for rgb_hwc, name in zip(pictures.rgb_hwc, pictures.names, strict=True):
+        height, width = rgb_hwc.shape[:2]
+        if not recipe.is_scaled and min(height, width) < recipe.crop:
+            raise PreflightError(
+                f"{name}: expected {recipe.crop} pixels a side or more, as --crop, got {width}x{height}; "
+                "give a smaller --crop, or leave --unscaled out"
+            )
 
 
 def _losses(model: Any, rgb_nchw: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401  # CompressAI ships no types

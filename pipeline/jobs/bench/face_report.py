@@ -53,14 +53,14 @@ class FaceReport:
 
 def write_face_points(folder: Path, points: Sequence[FacePoint]) -> None:
     """Write the points alone, so that a measurement that is stopped leaves those that it had."""
-    _write_csv(folder / "points.csv", face_points_table(points))
+    write_csv(folder / "points.csv", face_points_table(points))
 
 
 def write_face_report(folder: Path, report: FaceReport) -> None:
     """Write rows, plot and sheets; files of an earlier measurement are replaced."""
     points, comparisons = face_points_table(report.points), face_comparisons_table(report.comparisons)
     write_face_points(folder, report.points)
-    _write_csv(folder / "bd_rates.csv", comparisons)
+    write_csv(folder / "bd_rates.csv", comparisons)
     members = {
         "title": report.title,
         "notes": report.notes,
@@ -74,8 +74,8 @@ def write_face_report(folder: Path, report: FaceReport) -> None:
     draw_panels(folder / "plot.png", _panels(report.points), title=report.title)
     for point in report.points:
         if point.codec == OURS:
-            _write_sheet(folder / f"sheet-{point.setting.split()[-1]}.png", list(equal_bytes_rows(point, report)))
-    _write_sheet(folder / "sheet-hsc.png", list(_own_rows(report)))
+            write_sheet(folder / f"sheet-{point.setting.split()[-1]}.png", list(equal_bytes_rows(point, report)))
+    write_sheet(folder / "sheet-hsc.png", list(_own_rows(report)))
 
 
 def face_points_table(points: Sequence[FacePoint]) -> pa.Table:
@@ -135,7 +135,7 @@ def equal_bytes_rows(ours: FacePoint, report: FaceReport) -> Iterator[list[Sheet
             anchors.setdefault(point.codec, []).append(point)
     for number, original_chw in enumerate(report.shown_nchw):
         budget = ours.shown_sizes["payload_bytes"][number]
-        row = [_enlarged(original_chw, "original"), _tile(ours, number)]
+        row = [enlarged_tile(original_chw, "original"), _tile(ours, number)]
         for points in anchors.values():
             sizes = {point.shown_sizes["payload_bytes"][number]: point for point in points}
             affordable = [size for size in sizes if size <= budget]
@@ -146,7 +146,7 @@ def equal_bytes_rows(ours: FacePoint, report: FaceReport) -> Iterator[list[Sheet
 def _own_rows(report: FaceReport) -> Iterator[list[SheetTile]]:
     ours = [point for point in report.points if point.codec.split()[0] == OURS]
     for number, original_chw in enumerate(report.shown_nchw):
-        yield [_enlarged(original_chw, "original"), *(_tile(point, number) for point in ours)]
+        yield [enlarged_tile(original_chw, "original"), *(_tile(point, number) for point in ours)]
 
 
 def _tile(point: FacePoint, number: int) -> SheetTile:
@@ -154,10 +154,10 @@ def _tile(point: FacePoint, number: int) -> SheetTile:
     whole, own = point.shown_sizes["file_bytes"][number], point.shown_sizes["payload_bytes"][number]
     size = f"{own} bytes" if whole == own else f"{own} bytes, {whole} in a file"
     codec = OURS if point.codec.split()[0] == OURS else point.codec
-    return _enlarged(point.shown_nchw[number], f"{codec} {point.setting}: {size}")
+    return enlarged_tile(point.shown_nchw[number], f"{codec} {point.setting}: {size}")
 
 
-def _enlarged(rgb_chw: Tensor, caption: str) -> SheetTile:
+def enlarged_tile(rgb_chw: Tensor, caption: str) -> SheetTile:
     """Return a picture, uint8 [3, H, W], enlarged by a whole factor and not smoothed."""
     picture = Image.fromarray(np.ascontiguousarray(rgb_chw.permute(1, 2, 0).numpy()))
     factor = max(1, -(-LEAST_TILE // picture.width))
@@ -165,7 +165,8 @@ def _enlarged(rgb_chw: Tensor, caption: str) -> SheetTile:
     return SheetTile(picture=picture.resize(size, Image.Resampling.NEAREST), caption=caption)
 
 
-def _write_sheet(path: Path, rows: Sequence[Sequence[SheetTile]]) -> None:
+def write_sheet(path: Path, rows: Sequence[Sequence[SheetTile]]) -> None:
+    """Draw rows of equal length as a PNG; one that lies there is replaced."""
     temporary = path.with_suffix(".tmp")
     draw_sheet([tile for row in rows for tile in row], num_columns=len(rows[0])).save(temporary, format="PNG")
     put_in_place(temporary, path)
@@ -192,7 +193,8 @@ def _panels(points: Sequence[FacePoint]) -> list[Panel]:
     return panels
 
 
-def _write_csv(path: Path, table: pa.Table) -> None:
+def write_csv(path: Path, table: pa.Table) -> None:
+    """Write a table; one that lies there is replaced."""
     temporary = path.with_name(f"{path.name}.tmp")
     csv.write_csv(table, temporary)
     put_in_place(temporary, path)

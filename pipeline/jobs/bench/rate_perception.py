@@ -2,36 +2,33 @@
 
 Every codec gets the same aligned faces and is decoded to pixels, which are compared with the originals: as pixels, and
 as two networks see them. `face_coders.py` says whose bytes are counted, `face_features.py` what the metrics are.
-Letters in shapes: N pictures, H and W pixels.
 """
 
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 import av
 import PIL
-import torch
 from PIL import features
-from torch import Tensor
 
 from framevault.codecs.hsc.codec import HscCodec, load_hsc
 from framevault.codecs.spec import HIGHEST_QUALITY, CodecSpec, weights_digest
-from framevault.pipeline import x265
-from framevault.pipeline.exits import ExitCode, PreflightError
-from framevault.pipeline.jobs.bench.coders import X265IntraCoder, require_encoder
+from framevault.pipeline.exits import ExitCode
 from framevault.pipeline.jobs.bench.compressai_anchors import load_anchor
-from framevault.pipeline.jobs.bench.face_coders import (
-    SAVE_OPTIONS,
-    FaceCoder,
-    FrameCoder,
-    PictureFileCoder,
-    hsc_coders,
-    require_format,
+from framevault.pipeline.jobs.bench.face_anchors import (
+    AVIF_QUALITIES,
+    FACE_ANCHORS,
+    INTRA_PRESET,
+    QPS,
+    WEBP_QUALITIES,
+    FaceAnchor,
+    anchor_coders,
 )
+from framevault.pipeline.jobs.bench.face_coders import SAVE_OPTIONS, FaceCoder, FrameCoder, hsc_coders
 from framevault.pipeline.jobs.bench.face_features import load_networks, make_reference
+from framevault.pipeline.jobs.bench.face_pictures import read_faces
 from framevault.pipeline.jobs.bench.face_points import (
     FacePoint,
     compare_faces,
@@ -46,31 +43,8 @@ from framevault.pipeline.jobs.bench.face_report import (
     write_face_points,
     write_face_report,
 )
-from framevault.pipeline.jobs.bench.material import MIN_SIDE, spread
 from framevault.pipeline.jobs.bench.output import OutputFormat, print_rows
 from framevault.pipeline.jobs.bench.rate_report import open_folder
-from framevault.pipeline.jobs.bench.sampling import locate_source, probe, read_batches
-
-FaceAnchor = Literal["x265-intra", "avif", "webp"]
-"""Codecs that need no weights."""
-
-FACE_ANCHORS: tuple[FaceAnchor, ...] = get_args(FaceAnchor)
-"""All of them."""
-
-INTRA_PRESET = "slow"
-"""Of x265."""
-
-QPS = (28, 32, 36, 40, 44, 48, 51)
-"""Of x265, unless told otherwise: about 100 to 1000 bytes a face of 128 pixels."""
-
-AVIF_QUALITIES = (0, 10, 20, 30, 40, 50)
-"""Of AVIF, unless told otherwise."""
-
-WEBP_QUALITIES = (0, 1, 5, 10, 20, 40)
-"""Of WebP, unless told otherwise."""
-
-FEWEST_FACES = 2
-"""A Frechet distance needs a spread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,14 +104,15 @@ def run_rate_perception(faces: str, settings: PerceptionSettings, *, out: Path) 
     networks, notes = load_networks(backbone=settings.backbone, features=settings.features)
     for note in notes:
         _say(note)
-    originals_nchw = read_faces(faces, side=hsc.networks.config.resolution, num_faces=settings.num_faces)
+    side = hsc.networks.config.resolution
+    originals_nchw = read_faces(faces, side=side, num_faces=settings.num_faces).rgb_nchw
     references = [make_reference(network, originals_nchw) for network in networks]
     points: list[FacePoint] = []
     for point in measure_faces(coders, originals_nchw, references):
         points.append(point)
         write_face_points(out, points)
         _say(_line(point))
-    num_faces, side = len(originals_nchw), originals_nchw.shape[2]
+    num_faces = len(originals_nchw)
     return FaceReport(
         title=f"{Path(faces).resolve().name}, {num_faces} faces of {side}x{side} pixels",
         points=points,
@@ -148,57 +123,16 @@ def run_rate_perception(faces: str, settings: PerceptionSettings, *, out: Path) 
     )
 
 
-def read_faces(text: str, *, side: int, num_faces: int | None) -> Tensor:
-    """Read a folder's pictures, uint8 [N, 3, side, side].
-
-    Args:
-        text: The folder.
-        side: What they must measure: the codec would scale others, and the other codecs would not.
-        num_faces: Most of them, evenly spread; None for all.
-
-    Raises:
-        InputError: There is no such folder, or no picture in it.
-        PreflightError: A picture can't be read or has another size, or there are fewer than two.
-    """
-    if side < MIN_SIDE:
-        raise PreflightError(f"x265 needs faces of {MIN_SIDE} pixels or more, the checkpoint's are of {side}")
-    probed = probe(locate_source(text))
-    numbers = spread(range(probed.info.num_frames), num_faces)
-    if len(numbers) < FEWEST_FACES:
-        raise PreflightError(f"{text}: expected {FEWEST_FACES} pictures or more, found {len(numbers)}")
-    batches = []
-    for batch in read_batches(probed, numbers):
-        height, width = batch.rgb_nchw.shape[2:]
-        if (width, height) != (side, side):
-            raise PreflightError(
-                f"picture {batch.frame_numbers[0]} of {text}: expected an aligned face of {side}x{side} pixels, as the "
-                f"checkpoint's, got {width}x{height}"
-            )
-        batches.append(batch.rgb_nchw)
-    return torch.cat(batches)
-
-
 def _coders(hsc: HscCodec, settings: PerceptionSettings) -> Iterator[FaceCoder]:
     """Yield HSC from nothing up, then the anchors."""
     slices = tuple(range(hsc.num_slices)) if settings.slices is None else settings.slices
     yield from hsc_coders(hsc, qualities=settings.qualities, slices=slices)
     for anchor in settings.anchors:
-        yield from _anchor_coders(anchor, settings)
+        yield from anchor_coders(
+            anchor, qps=settings.qps, avif_qualities=settings.avif_qualities, webp_qualities=settings.webp_qualities
+        )
     for name, path in settings.anchor_checkpoints:
         yield FrameCoder(coder=load_anchor(name, path))
-
-
-def _anchor_coders(anchor: FaceAnchor, settings: PerceptionSettings) -> Iterator[FaceCoder]:
-    if anchor == "x265-intra":
-        require_encoder("libx265")
-        for qp in settings.qps:
-            yield FrameCoder(
-                coder=X265IntraCoder(settings=x265.X265Settings(qp=qp, is_intra=True, preset=INTRA_PRESET))
-            )
-        return
-    require_format(anchor)
-    for quality in settings.avif_qualities if anchor == "avif" else settings.webp_qualities:
-        yield PictureFileCoder(codec=anchor, quality=quality)
 
 
 def _facts(hsc: HscCodec, settings: PerceptionSettings, *, num_faces: int, side: int) -> dict[str, object]:

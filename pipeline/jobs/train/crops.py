@@ -31,6 +31,21 @@ def random_crops(pictures: PictureSet, rng: np.random.Generator, *, num_crops: i
     return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()
 
 
+def plain_crops(pictures: PictureSet, rng: np.random.Generator, *, num_crops: int, side: int) -> Tensor:
+    """Return crops of pictures chosen at random, uint8 [N, 3, side, side], that are mirrored or not, and nothing else.
+
+    A picture of just that side is taken whole, so that aligned faces stay aligned; none may be smaller.
+    """
+    crops = []
+    for number in rng.integers(len(pictures), size=num_crops):
+        rgb_hwc = pictures.rgb_hwc[number]
+        height, width = rgb_hwc.shape[:2]
+        top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
+        crop_hwc = rgb_hwc[top : top + side, left : left + side]
+        crops.append(crop_hwc[:, ::-1] if rng.random() < 0.5 else crop_hwc)
+    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()
+
+
 def random_clips(
     pictures: PictureSet, rng: np.random.Generator, *, num_clips: int, num_frames: int, side: int
 ) -> tuple[Tensor, ...]:

@@ -140,6 +140,7 @@ def numbered(count: int) -> list[ToyTask]:
     return [ToyTask(task_id=str(number)) for number in range(count)]
 
 
+@pytest.mark.slow
 def test_each_worker_has_its_own_gpu_its_threads_and_two_tasks_at_once(tmp_path: Path) -> None:
     with RayExecutor(gpus_per_worker=1.0, threads_per_worker=3) as executor:
         assert executor.uses_gpus

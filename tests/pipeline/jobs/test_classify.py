@@ -136,7 +136,7 @@ def test_the_vault_is_clean_afterwards(folder: Path, classified: dict[str, objec
     ended = run_command("verify", folder / "vault")
 
     assert ended.code == 0
-    assert "labels and vectors" in ended.stdout
+    assert "labels, vectors and faces" in ended.stdout
     assert "orphan" not in ended.stdout
 
 

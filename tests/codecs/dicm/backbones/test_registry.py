@@ -56,6 +56,7 @@ def test_torchvisions_mobilenet_gives_its_own_logits(tmp_path: Path) -> None:
         torch.testing.assert_close(logits_nk, model(frames()), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_mocos_checkpoint_gives_the_same_features_and_no_logits(resnet: nn.Module, tmp_path: Path) -> None:
     torch.save(moco_checkpoint(resnet), tmp_path / "moco.pth.tar")
     torch.save(resnet.state_dict(), tmp_path / "x.pth")

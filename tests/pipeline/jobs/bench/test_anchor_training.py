@@ -1,14 +1,18 @@
 """Tests of training CompressAI's models: for a few steps, with few channels."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from framevault.pipeline.exits import PreflightError
+from framevault.pipeline.jobs.bench import anchor_training
 from framevault.pipeline.jobs.bench.anchor_training import AnchorRecipe, train_anchor
 from framevault.pipeline.jobs.bench.compressai_anchors import load_anchor
+from framevault.pipeline.jobs.train import crops
 from framevault.pipeline.jobs.train.budget import Budget
 from framevault.pipeline.jobs.train.errors import TrainingError
 from framevault.pipeline.jobs.train.pictures import PictureSet
@@ -66,6 +70,38 @@ def test_the_command_writes_a_file_that_can_be_measured(tmp_path: Path) -> None:
     assert ended.code == 0, ended.stderr
     assert "3 pictures, 0 can't be read" in ended.stderr
     assert load_anchor("bmshj2018-factorized", tmp_path / "low.pth").setting == "low"
+
+
+def test_faces_are_learned_from_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    faces = make_pictures(tmp_path / "faces", sizes=[(64, 64)] * 3)
+    seen: list[torch.Tensor] = []
+
+    def plain_crops(*arguments: Any, **keywords: Any) -> torch.Tensor:  # noqa: ANN401  # whatever they are
+        seen.append(crops.plain_crops(*arguments, **keywords))
+        return seen[-1]
+
+    monkeypatch.setattr(anchor_training, "plain_crops", plain_crops)
+
+    ended = run_command(
+        "bench", "train-anchor", "bmshj2018-factorized", "--data", faces, "--out", tmp_path / "low.pth", "--unscaled",
+        "--steps", "4", "--channels", "6,8", "--crop", "64", "--batch-size", "3",
+    )  # fmt: skip
+
+    assert ended.code == 0, ended.stderr
+    originals = [torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1) for path in faces.iterdir()]
+    allowed = [*originals, *(original.flip(2) for original in originals)]
+    assert all(any(torch.equal(crop, each) for each in allowed) for crop in torch.cat(seen))
+
+
+def test_pictures_too_small_for_an_unscaled_crop_are_named(tmp_path: Path) -> None:
+    faces = make_pictures(tmp_path / "faces", sizes=[(64, 64)])
+
+    ended = run_command(
+        "bench", "train-anchor", "mbt2018", "--data", faces, "--out", tmp_path / "a", "--unscaled", "--crop", "128"
+    )
+
+    assert ended.code == 2
+    assert "expected 128 pixels a side or more, as --crop, got 64x64" in " ".join(ended.stderr.split())
 
 
 def test_wrong_arguments_are_named(tmp_path: Path) -> None:

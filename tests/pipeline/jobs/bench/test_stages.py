@@ -113,6 +113,7 @@ def test_each_thread_warms_up_and_each_repeat_does_all_items() -> None:
     assert measured.num_workers == 3
 
 
+@pytest.mark.slow
 def test_the_raw_codec_is_measured_too_and_at_another_size(clip: Path) -> None:
     ended = run_command(
         "bench", "stages", clip, "--codec", "raw", "--frames", "4", "--size", "64x48", "--format", "json"

@@ -188,7 +188,7 @@ def test_the_stages_before_hand_on_what_they_learnt(data: Path, tmp_path: Path) 
     assert "deep losses: with pretrain.safetensors, without classes" in ended.stderr
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "re"])
+@pytest.mark.parametrize("stage", ["pretrain", pytest.param("re", marks=pytest.mark.slow)])
 def test_an_earlier_stage_goes_on_as_if_it_had_not_been_stopped(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
@@ -261,7 +261,7 @@ def own_backbone(path: Path, *, num_classes: int = 1000) -> Path:
     return path
 
 
-@pytest.mark.parametrize("num_classes", [1000, 7])
+@pytest.mark.parametrize("num_classes", [pytest.param(1000, marks=pytest.mark.slow), 7])
 def test_a_backbone_of_ones_own_becomes_the_codecs_whatever_its_classes(
     data: Path, tmp_path: Path, num_classes: int
 ) -> None:

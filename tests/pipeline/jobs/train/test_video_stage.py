@@ -66,6 +66,7 @@ def test_frames_of_a_clip_are_cut_in_the_same_place() -> None:
     assert not torch.equal(frames[0][0], frames[0][1])
 
 
+@pytest.mark.slow
 def test_from_scratch_a_codec_gets_a_video_mode_that_decodes(tmp_path: Path) -> None:
     make_video(tmp_path / "data.mp4", VideoSpec(num_frames=20, fps=10))
     config = write_settings(tmp_path / "a.yaml", steps=12, video_fps=10, held_out=0, batch_size=8)
