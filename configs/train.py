@@ -105,9 +105,7 @@ class TrainSettings(BaseModel):
     @field_validator("validation_qualities")
     @classmethod
     def _check_qualities(cls, qualities: tuple[int, ...]) -> tuple[int, ...]:
-        if list(qualities) != sorted(set(qualities) & set(range(LOWEST_QUALITY, HIGHEST_QUALITY + 1))):
-            raise ValueError(f"should be {LOWEST_QUALITY} to {HIGHEST_QUALITY}, rising, each at most once")
-        return qualities
+        return check_qualities(qualities)
 
     @model_validator(mode="after")
     def _check_budget_and_start(self) -> Self:
@@ -178,6 +176,17 @@ class TrainDicmJob(TrainSettings):
         if self.short_side < self.crop // 2:
             raise ValueError(f"short_side must be at least half of crop ({self.crop}), got {self.short_side}")
         return self
+
+
+def check_qualities(qualities: tuple[int, ...]) -> tuple[int, ...]:
+    """Return qualities that exist and rise.
+
+    Raises:
+        ValueError: They don't.
+    """
+    if list(qualities) != sorted(set(qualities) & set(range(LOWEST_QUALITY, HIGHEST_QUALITY + 1))):
+        raise ValueError(f"should be {LOWEST_QUALITY} to {HIGHEST_QUALITY}, rising, each at most once")
+    return qualities
 
 
 def check_order(stages: Sequence[str] | None, order: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from framevault.pipeline.exits import ExitCode
 
 train = typer.Typer(
     name="train",
-    help="Fit a codec to your own footage, backbone or kind of pictures.",
+    help="Fit a codec or the detector to your own footage, backbone, labels or kind of pictures.",
     epilog="Example:  framevault train dicm --data frames/ --out my-codec --minutes 30",
     no_args_is_help=True,
 )
@@ -152,6 +152,80 @@ def train_hsc(
         return print_train(job, launch=Launch.read(os.environ), as_json=as_json)
 
     run_job(run)
+
+
+@train.command(
+    "detector",
+    no_args_is_help=True,
+    epilog="Example:  framevault train detector --data pictures/ --labels coco.json --out my-detector --minutes 30",
+)
+def train_detector(
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="The labelled pictures: a folder, file, glob or URL. May stand several times."),
+    ] = None,
+    labels: Annotated[str | None, typer.Option(help="A COCO file of their boxes.")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder for checkpoints and metrics; the same one resumes.")] = None,
+    init: Annotated[
+        str | None, typer.Option(help="Detector's checkpoint to start from; the shipped one, if not given.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Codec dicm's checkpoint whose features it reads; the shipped one, if not given.")
+    ] = None,
+    qualities: Annotated[
+        str | None, typer.Option(help="Of the streams that it learns to read (1,2,3,4,5,6,7,8).")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Budget in minutes (30).")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Budget in steps instead: repeatable to the bit.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Canvases a step and process (6).")] = None,
+    canvas: Annotated[int | None, typer.Option(min=64, help="Side of a canvas, a multiple of 32 pixels (448).")] = None,
+    mirrored: Annotated[
+        float | None, typer.Option(help="Share of mirrored cuts (0.5); 0 where letters or sides tell labels apart.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of all that is random (0).")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda (all GPUs), or cuda:1.")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="Processes that train together; one a GPU.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch in each process.")] = None,
+    data_threads: Annotated[int | None, typer.Option(min=1, help="Threads that decode and cut pictures (1).")] = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Fit the detector on features to your labelled pictures; run again, it goes on where it stopped."""
+    from framevault.configs.loading import load_job
+    from framevault.configs.train_detector import TrainDetectorJob
+
+    overrides = {
+        "data": tuple(data) if data else None,
+        "labels": labels,
+        "out": out,
+        "init": init,
+        "weights": weights,
+        "qualities": None if qualities is None else tuple(_read_number(word) for word in qualities.split(",")),
+        "minutes": minutes,
+        "steps": steps,
+        "batch_size": batch_size,
+        "canvas": canvas,
+        "mirrored": mirrored,
+        "seed": seed,
+        "device": device,
+        "processes": processes,
+        "threads": threads,
+        "data_threads": data_threads,
+    }
+    job = read_settings(lambda: load_job(TrainDetectorJob, config, overrides=overrides))
+
+    def run() -> ExitCode:
+        from framevault.pipeline.jobs.train.job import print_train
+        from framevault.pipeline.jobs.train.processes import Launch
+
+        return print_train(job, launch=Launch.read(os.environ), as_json=as_json)
+
+    run_job(run)
+
+
+def _read_number(word: str) -> int | str:
+    """Return a whole number; what is none stays as it is, for the settings to refuse."""
+    return int(word) if word.strip().isdecimal() else word
 
 
 @train.command(

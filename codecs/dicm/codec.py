@@ -36,8 +36,11 @@ from framevault.codecs.errors import CheckpointError
 from framevault.codecs.layers.precision import fastest_dtype
 from framevault.codecs.spec import CodecSpec
 
+INTRA_VERSION = 1
+"""The bitstream version that codes each frame by itself."""
+
 VIDEO_VERSION = 2
-"""The bitstream version with predicted frames; version 1 codes each frame by itself."""
+"""The bitstream version with predicted frames."""
 
 THINNED_VIDEO_VERSION = 4
 """The same of streams without their last slices; version 3 is version 1 without them."""

@@ -32,6 +32,9 @@ LARGEST_SCALE = 2.0
 ASPECT_CHANGE = 0.18
 """Logarithm of the largest change of the aspect ratio."""
 
+MIRRORED_SHARE = 0.5
+"""Of the tiles, unless told otherwise; 0 for objects that have another name in the mirror."""
+
 CELL_GRID = 32
 """Tiles meet at multiples of this many pixels: positions of the network's coarsest level."""
 
@@ -76,9 +79,16 @@ class _Window:
         return clipped_k4
 
 
-def cut_tile(picture: LabelledPicture, rng: np.random.Generator, *, height: int, width: int) -> LabelledPicture:
+def cut_tile(
+    picture: LabelledPicture,
+    rng: np.random.Generator,
+    *,
+    height: int,
+    width: int,
+    mirrored_share: float = MIRRORED_SHARE,
+) -> LabelledPicture:
     """Cut a random part out of a picture and bring it to a size."""
-    window = _choose_window(picture, rng, height=height, width=width)
+    window = _choose_window(picture, rng, height=height, width=width, mirrored_share=mirrored_share)
     part = Image.fromarray(picture.rgb_hwc).resize(
         (width, height), Image.Resampling.BILINEAR, box=(window.left, window.top, window.right, window.bottom)
     )
@@ -87,7 +97,9 @@ def cut_tile(picture: LabelledPicture, rng: np.random.Generator, *, height: int,
     return LabelledPicture(rgb_hwc=rgb_hwc, annotation=_place_annotation(picture.annotation, window))
 
 
-def _choose_window(picture: LabelledPicture, rng: np.random.Generator, *, height: int, width: int) -> _Window:
+def _choose_window(
+    picture: LabelledPicture, rng: np.random.Generator, *, height: int, width: int, mirrored_share: float
+) -> _Window:
     """Choose scale, aspect and place; the tile lies inside the picture."""
     picture_height, picture_width = picture.rgb_hwc.shape[:2]
     aspect = math.exp(rng.uniform(-ASPECT_CHANGE, ASPECT_CHANGE))
@@ -107,7 +119,7 @@ def _choose_window(picture: LabelledPicture, rng: np.random.Generator, *, height
         bottom=min(top + window_height, picture_height),
         height=height,
         width=width,
-        is_mirrored=bool(rng.random() < 0.5),
+        is_mirrored=bool(rng.random() < mirrored_share),
     )
 
 
@@ -144,13 +156,18 @@ def _whole_pixels(box: NDArray[np.float32]) -> tuple[int, int, int, int]:
 
 
 def compose_canvas(
-    pick: Callable[[], LabelledPicture], rng: np.random.Generator, *, height: int, width: int
+    pick: Callable[[], LabelledPicture],
+    rng: np.random.Generator,
+    *,
+    height: int,
+    width: int,
+    mirrored_share: float = MIRRORED_SHARE,
 ) -> LabelledPicture:
     """Fill a canvas with one, two or four tiles of the pictures that `pick` gives."""
     rgb_hwc = np.empty((height, width, 3), np.uint8)
     annotations: list[Annotation] = []
     for left, top, right, bottom in split_canvas(rng, height=height, width=width):
-        tile = cut_tile(pick(), rng, height=bottom - top, width=right - left)
+        tile = cut_tile(pick(), rng, height=bottom - top, width=right - left, mirrored_share=mirrored_share)
         rgb_hwc[top:bottom, left:right] = tile.rgb_hwc
         annotations.append(_shift(tile.annotation, left=left, top=top))
     return LabelledPicture(rgb_hwc=rgb_hwc, annotation=_join(annotations))

@@ -11,6 +11,9 @@ from typing import Any
 
 from framevault.workers.detectors.base import Detections
 
+SCORED_FROM = 0.02
+"""Average precision looks at the whole curve, and so at objects of lower scores than a vault stores."""
+
 CocoDict = Mapping[str, Any]
 """A COCO file as JSON gives it: `images`, `annotations`, `categories`."""
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from framevault.codecs.dicm.codec import DicmCodec, load_dicm
 from framevault.codecs.spec import CodecSpec
+from framevault.pipeline.coco import require_scorer
 from framevault.pipeline.exits import ExitCode, PreflightError
 from framevault.pipeline.jobs.bench.detector_inputs import (
     add_inputs,
@@ -24,7 +25,7 @@ from framevault.pipeline.jobs.bench.detector_inputs import (
     load_bench_detector,
 )
 from framevault.pipeline.jobs.bench.labels import drop_duplicates, map_labels, parse_pairs
-from framevault.pipeline.jobs.bench.output import OutputFormat, print_rows, require_scorer
+from framevault.pipeline.jobs.bench.output import OutputFormat, print_rows
 from framevault.pipeline.jobs.bench.sampling import RgbBatch, locate_source, probe, read_batches
 from framevault.pipeline.jobs.bench.truth import Truth, TruthImage, keep_labels, load_truth
 from framevault.pipeline.jobs.settings import with_usual_slices
@@ -32,15 +33,13 @@ from framevault.pipeline.probing import ProbedSource
 from framevault.pipeline.sources import SourceLocation
 from framevault.workers.detectors.base import Detections, Detector
 from framevault.workers.detectors.evaluation import (
+    SCORED_FROM,
     CocoResult,
     LabelScore,
     average_precision,
     coco_results,
     rename_labels,
 )
-
-SCORE_FLOOR = 0.02
-"""Average precision looks at the whole curve, and so at objects of lower scores than a vault stores."""
 
 QUALITIES = (1, 3, 5, 8)
 """Measured, unless told otherwise."""
@@ -85,6 +84,7 @@ def print_accuracy(
     qualities: Sequence[int],
     output: OutputFormat,
     detector_name: str | None = None,
+    detector_weights: str | None = None,
 ) -> ExitCode:
     """Measure average precision on labelled frames, and print the table.
 
@@ -95,7 +95,7 @@ def print_accuracy(
             frames, or faster-coco-eval is missing.
     """
     require_scorer()
-    detector = load_bench_detector(detector_name)
+    detector = load_bench_detector(detector_name, weights=detector_weights)
     truth = load_truth(labels_file, video_name=Path(frames).name, merge=parse_pairs(merge, option="--merge"))
     pairs = parse_pairs(labels, option="--labels")
     names = map_labels(detector.labels, truth.labels, pairs=pairs, source=labels_file)
@@ -141,7 +141,7 @@ def measure_accuracy(
         height, width = batch.rgb_nchw.shape[2:]
         for form in forms:
             features_nchw = form.inputs(batch.rgb_nchw, head, detector)
-            found = detector(features_nchw, height=height, width=width, score_floor=SCORE_FLOOR)
+            found = detector(features_nchw, height=height, width=width, score_floor=SCORED_FROM)
             form.add(shown, found, counted)
     scored = keep_labels(truth, sorted(set(names.values())))
     image_ids = [image.image_id for image in images.values()]

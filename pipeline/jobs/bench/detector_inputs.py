@@ -14,18 +14,19 @@ from framevault.workers.detectors.registry import DEFAULT_DETECTOR, load_detecto
 from framevault.workers.weights import check_latents
 
 
-def load_bench_detector(name: str | None, *, device: str = "cpu") -> Detector:
+def load_bench_detector(name: str | None, *, device: str = "cpu", weights: str | None = None) -> Detector:
     """Load a detector that reads what the shipped codec stores.
 
     Args:
         name: A key of `DETECTORS`; None takes the one on features.
         device: A torch device.
+        weights: Path of another checkpoint to take.
 
     Raises:
         DetectorError: There is no such detector, or its checkpoint is missing or damaged.
         PreflightError: It reads another codec's features or latents.
     """
-    detector = load_detector(name or DEFAULT_DETECTOR, device=device)
+    detector = load_detector(name or DEFAULT_DETECTOR, device, weights=weights)
     if detector.backbone != "mobilenet_v2":
         raise PreflightError(
             f"detector {detector.name} reads features of {detector.backbone}, dicm's are mobilenet_v2's"

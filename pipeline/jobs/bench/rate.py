@@ -24,6 +24,7 @@ from framevault.codecs.base import Codec, Decoder
 from framevault.codecs.dicm.codec import DicmCodec, load_dicm
 from framevault.codecs.registry import load_codec
 from framevault.codecs.spec import CODECS, HIGHEST_QUALITY, LOWEST_QUALITY, CodecSpec
+from framevault.pipeline.coco import require_scorer
 from framevault.pipeline.exits import ExitCode, PreflightError
 from framevault.pipeline.jobs.bench.detector_inputs import (
     add_inputs,
@@ -32,7 +33,7 @@ from framevault.pipeline.jobs.bench.detector_inputs import (
     load_bench_detector,
 )
 from framevault.pipeline.jobs.bench.matching import Match, match_bytes
-from framevault.pipeline.jobs.bench.output import OutputFormat, print_rows, require_scorer
+from framevault.pipeline.jobs.bench.output import OutputFormat, print_rows
 from framevault.pipeline.jobs.bench.sampling import locate_source, probe, read_batches, split_calls
 from framevault.pipeline.jobs.settings import with_usual_slices
 from framevault.pipeline.probing import ProbedSource

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
 from framevault.codecs.spec import CodecSpec
+from framevault.pipeline.coco import require_scorer
 from framevault.pipeline.exits import PreflightError
 from framevault.pipeline.jobs.bench.accuracy import check_source, locate_pictures
 from framevault.pipeline.jobs.bench.class_labels import load_classes
 from framevault.pipeline.jobs.bench.labels import map_labels, parse_pairs
 from framevault.pipeline.jobs.bench.material import Frame, Material, read_pictures, read_video, spread
-from framevault.pipeline.jobs.bench.output import require_scorer
 from framevault.pipeline.jobs.bench.sampling import locate_source, probe
 from framevault.pipeline.jobs.bench.tallies import BoxTally, Tally, Top1Tally
 from framevault.pipeline.jobs.bench.truth import Truth, TruthImage, keep_labels, load_truth

@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from framevault.pipeline.jobs.bench.accuracy import SCORE_FLOOR
 from framevault.pipeline.jobs.bench.labels import drop_duplicates
 from framevault.pipeline.jobs.bench.material import Frame, cut_size
 from framevault.pipeline.jobs.bench.truth import TruthImage
 from framevault.workers.classifier import Classifier
 from framevault.workers.detectors.base import Detector
-from framevault.workers.detectors.evaluation import CocoDict, CocoResult, average_precision, coco_results
+from framevault.workers.detectors.evaluation import SCORED_FROM, CocoDict, CocoResult, average_precision, coco_results
 
 T = TypeVar("T")
 
@@ -93,7 +92,7 @@ class BoxTally:
     def add(self, frames: Sequence[Frame[TruthImage]], features_nchw: Tensor) -> None:
         """Look for objects in frames; see `Tally.add`."""
         width, height = self.size or cut_size(frames[0].source_size)
-        found = self.detector(features_nchw, height=height, width=width, score_floor=SCORE_FLOOR)
+        found = self.detector(features_nchw, height=height, width=width, score_floor=SCORED_FROM)
         for frame, detections in zip(frames, found, strict=True):
             assert frame.target is not None
             across, down = (1.0, 1.0) if self.size is None else np.divide(frame.source_size, self.size).tolist()

@@ -1,11 +1,11 @@
 """Boxes that people drew, from a COCO file, made ready to be scored against."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
+from framevault.pipeline.coco import CocoFile, read_coco
 from framevault.pipeline.exits import PreflightError
 
 
@@ -56,27 +56,24 @@ def load_truth(path: Path, *, video_name: str, merge: Mapping[str, str]) -> Trut
     Raises:
         PreflightError: The file can't be read, is no COCO file, or has none of what is asked for.
     """
-    members = _read_json(path)
-    try:
-        entries = [one for one in members["images"] if one.get("video", video_name) == video_name]
-        images = tuple(_read_image(one) for one in entries)
-        names = {category["id"]: str(category["name"]) for category in members["categories"]}
-        coco = {
-            "images": [{"id": image.image_id} for image in images],
-            "categories": [{"id": number, "name": name} for number, name in names.items()],
-            "annotations": _annotations(members["annotations"], names, images, merge=_known(path, names, merge)),
-        }
-    except PreflightError:
-        raise
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise PreflightError(f"{path}: not a COCO file of boxes: {type(error).__name__}: {error}") from error
+    file = read_coco(path)
+    images = tuple(
+        TruthImage(image_id=image.image_id, frame_index=image.frame_index, file_name=image.file_name, size=image.size)
+        for image in file.images
+        if image.video in (None, video_name)
+    )
     if not images:
         raise PreflightError(
             f"{path}: expected entries in images (of video {video_name}, where they name one), got none"
         )
     if len({image.frame_index is None for image in images}) > 1:
         raise PreflightError(f"{path}: expected frame_index in all entries of images or in none")
-    return Truth(path=path, images=images, labels=tuple(names.values()), coco=coco)
+    coco = {
+        "images": [{"id": image.image_id} for image in images],
+        "categories": [{"id": number, "name": name} for number, name in file.names.items()],
+        "annotations": _annotations(file, images, merge=_known(file, merge)),
+    }
+    return Truth(path=path, images=images, labels=tuple(file.names.values()), coco=coco)
 
 
 def keep_labels(truth: Truth, labels: Sequence[str]) -> dict[str, Any]:
@@ -89,59 +86,30 @@ def keep_labels(truth: Truth, labels: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        members = json.loads(path.read_bytes())
-    except OSError as error:
-        raise PreflightError(f"{path}: can't be read: {error.strerror}") from error
-    except ValueError as error:
-        raise PreflightError(f"{path}: expected JSON: {error}") from error
-    if not isinstance(members, dict):
-        raise PreflightError(f"{path}: expected a JSON object with images, annotations and categories")
-    return members
-
-
-def _read_image(entry: dict[str, Any]) -> TruthImage:
-    index, name = entry.get("frame_index"), entry.get("file_name")
-    if index is None and name is None:
-        raise ValueError(f"image {entry['id']} has neither frame_index nor file_name")
-    if index is not None and (not isinstance(index, int) or index < 0):
-        raise ValueError(f"image {entry['id']}: frame_index must be 0 or more, got {index!r}")
-    if name is not None and (PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts):
-        raise ValueError(f"image {entry['id']}: file_name must be below the folder, got {name!r}")
-    size = (entry["width"], entry["height"]) if "width" in entry and "height" in entry else None
-    return TruthImage(image_id=entry["id"], frame_index=index, file_name=None if index is not None else name, size=size)
-
-
-def _annotations(
-    rows: Sequence[dict[str, Any]],
-    names: Mapping[int, str],
-    images: Sequence[TruthImage],
-    *,
-    merge: Mapping[str, str],
-) -> list[dict[str, Any]]:
+def _annotations(file: CocoFile, images: Sequence[TruthImage], *, merge: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return the boxes of the pictures; COCO's evaluation wants `area` and `iscrowd` in each."""
-    numbers = {name: number for number, name in names.items()}
+    numbers = {name: number for number, name in file.names.items()}
     chosen = {image.image_id for image in images}
     found: list[dict[str, Any]] = []
-    for row in rows:
-        if row["image_id"] in chosen:
-            name = names[row["category_id"]]
-            _, _, width, height = row["bbox"]
+    for box in file.boxes:
+        if box.image_id in chosen:
+            name = file.names[box.category_id]
+            _, _, width, height = box.bbox_xywh
             found.append(
                 {
                     "id": len(found) + 1,
-                    "image_id": row["image_id"],
+                    "image_id": box.image_id,
                     "category_id": numbers[merge.get(name, name)],
-                    "bbox": row["bbox"],
-                    "area": row.get("area", width * height),
-                    "iscrowd": row.get("iscrowd", 0),
+                    "bbox": list(box.bbox_xywh),
+                    "area": width * height if box.area is None else box.area,
+                    "iscrowd": int(box.is_crowd),
                 }
             )
     return found
 
 
-def _known(path: Path, names: Mapping[int, str], merge: Mapping[str, str]) -> Mapping[str, str]:
-    if unknown := sorted({*merge, *merge.values()} - {*names.values()}):
-        raise PreflightError(f"{path}: --merge names {', '.join(unknown)}; its labels are {', '.join(names.values())}")
+def _known(file: CocoFile, merge: Mapping[str, str]) -> Mapping[str, str]:
+    known = file.names.values()
+    if unknown := sorted({*merge, *merge.values()} - {*known}):
+        raise PreflightError(f"{file.path}: --merge names {', '.join(unknown)}; its labels are {', '.join(known)}")
     return merge

@@ -9,15 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from framevault.codecs.dicm.codec import load_dicm
+from framevault.codecs.dicm.codec import INTRA_VERSION, load_dicm
 from framevault.codecs.dicm.training import relative_error
 from framevault.codecs.spec import CodecSpec
 from framevault.pipeline.jobs.train.frozen_backbone import FrozenTail
 from framevault.pipeline.jobs.train.pictures import PictureSet
 from framevault.pipeline.jobs.train.stages import Row
-
-INTRA_VERSION = 1
-"""The bitstream version that codes each picture by itself."""
 
 
 @torch.inference_mode()

@@ -1,5 +1,6 @@
 """From the settings to decoded pictures: this process's share of the training set, and what is held out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,18 +44,28 @@ class TrainingData:
     """What was left out, as far as this process knows."""
 
 
-def load_data(job: TrainSettings, world: World, *, short_side: int, on_event: EventSink) -> TrainingData:
+def load_data(
+    job: TrainSettings, world: World, *, choose: Callable[[Found], Found], short_side: int, on_event: EventSink
+) -> TrainingData:
     """Find, choose and decode the pictures; larger ones are scaled down to the short side.
+
+    Args:
+        job: The settings.
+        world: The processes.
+        choose: Gives those of the pictures in the data that are taken.
+        short_side: In pixels.
+        on_event: Is told how it goes.
 
     Raises:
         InputError: A source is not there.
-        PreflightError: Nothing can be read, or there are fewer pictures than one step takes.
+        PreflightError: Nothing can be read, the choice fails, or there are fewer pictures than one step takes.
     """
     limits = DecodeLimits(**job.limits.model_dump())
     locations = expand_inputs(job.data)
     on_event(Note(text=f"data: looking into {len(locations)} sources"))
     found = find_candidates(locations, video_fps=job.video_fps, short_side=short_side, limits=limits)
     _check_any(found.candidates, found.unreadable)
+    found = choose(found)
     split = split_candidates(
         found.candidates,
         held_out=job.held_out,

@@ -4,7 +4,7 @@
 
     config.yaml                    all settings, resolved
     metrics.jsonl                  rows of kinds `training`, `validation`, `finished`
-    <codec>.safetensors            the codec, as the last finished stage left it
+    <product>.safetensors          codec or detector, as the last finished stage left it
     <stage>.safetensors            what the stage exported last
     <stage>.png                    its curves
     unreadable.txt                 sources and pictures that were left out, if any
@@ -44,13 +44,13 @@ class TrainingFolder:
         """Return where a stage's export lies."""
         return self.path / f"{stage}.safetensors"
 
-    def codec_path(self, codec: str) -> Path:
-        """Return where the checkpoint of a codec lies that is to be used."""
-        return self.path / f"{codec}.safetensors"
+    def product_path(self, product: str) -> Path:
+        """Return where the checkpoint lies that is to be used."""
+        return self.path / f"{product}.safetensors"
 
-    def publish(self, stage: str, *, codec: str) -> None:
+    def publish(self, stage: str, *, product: str) -> None:
         """Make what a stage exported the checkpoint that is to be used."""
-        path = self.codec_path(codec)
+        path = self.product_path(product)
         temporary = path.with_suffix(".tmp")
         shutil.copyfile(self.export_path(stage), temporary)
         put_in_place(temporary, path)

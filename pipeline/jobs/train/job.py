@@ -1,4 +1,4 @@
-"""`framevault train`: sources in, a checkpoint for `framevault compress --weights` out."""
+"""`framevault train`: sources in, a checkpoint for `framevault compress` or `detect` out."""
 
 import json
 import sys
@@ -11,12 +11,14 @@ import pyarrow as pa
 import torch
 
 from framevault.configs.train import TrainDicmJob, TrainSettings
+from framevault.configs.train_detector import TrainDetectorJob
 from framevault.configs.train_hsc import TrainHscJob
 from framevault.pipeline.events import Event, Note
 from framevault.pipeline.executors.base import EventSink
 from framevault.pipeline.exits import ExitCode
 from framevault.pipeline.jobs.train.budget import Budget
 from framevault.pipeline.jobs.train.data import load_data
+from framevault.pipeline.jobs.train.detector.stage_table import DETECTOR
 from framevault.pipeline.jobs.train.display import open_training_display
 from framevault.pipeline.jobs.train.folder import TrainingFolder, open_folder
 from framevault.pipeline.jobs.train.hsc.stage_table import HSC
@@ -53,6 +55,7 @@ def print_train(job: TrainSettings, *, launch: Launch | None, as_json: bool) -> 
         PreflightError: The settings do not fit this machine, the data, or the training that they would resume.
         InputError: A source is not there.
         CodecError: A file of weights is missing, damaged or another's.
+        DetectorError: The same of a detector.
         TrainingError: It can't go on.
         KeyboardInterrupt: It was told to stop; the state is saved.
     """
@@ -64,6 +67,8 @@ def print_train(job: TrainSettings, *, launch: Launch | None, as_json: bool) -> 
             _print_result(DICM, job, as_json=as_json)
         case TrainHscJob():
             _print_result(HSC, job, as_json=as_json)
+        case TrainDetectorJob():
+            _print_result(DETECTOR, job, as_json=as_json)
     has_unreadable = bool(TrainingFolder(Path(job.out)).read_unreadable())
     return ExitCode.QUARANTINED if has_unreadable and launch is None else ExitCode.DONE
 
@@ -73,7 +78,7 @@ def _print_result(kind: TrainingKind[Job], job: Job, *, as_json: bool) -> None:
     folder = TrainingFolder(Path(job.out))
     unreadable = folder.read_unreadable()
     measured = _compare_measured(folder, kind)
-    path = folder.codec_path(kind.codec)
+    path = folder.product_path(kind.product)
     if as_json:
         exported = str(path) if path.exists() else None
         summary = {"exported": exported, "unreadable": unreadable, "measured": measured.to_pylist()}
@@ -81,7 +86,7 @@ def _print_result(kind: TrainingKind[Job], job: Job, *, as_json: bool) -> None:
     else:
         if measured.num_rows:
             print_table(measured, title="Held-out pictures through real streams")
-        sys.stdout.write(_describe(folder, kind.codec, unreadable))
+        sys.stdout.write(_describe(folder, kind, unreadable))
 
 
 def train_process(job: TrainSettings, world: World, device: torch.device, as_json: bool) -> None:
@@ -92,6 +97,8 @@ def train_process(job: TrainSettings, world: World, device: torch.device, as_jso
             _train(DICM, job, world, device=device, as_json=as_json)
         case TrainHscJob():
             _train(HSC, job, world, device=device, as_json=as_json)
+        case TrainDetectorJob():
+            _train(DETECTOR, job, world, device=device, as_json=as_json)
 
 
 def _train(kind: TrainingKind[Job], job: Job, world: World, *, device: torch.device, as_json: bool) -> None:
@@ -103,7 +110,13 @@ def _train(kind: TrainingKind[Job], job: Job, world: World, *, device: torch.dev
         if all(folder.is_finished(name) for name in kind.usual_stages(job)):
             on_event(Note(text=f"{job.out}: finished before"))
             return
-        data = load_data(job, world, short_side=kind.short_side(job), on_event=on_event)
+        data = load_data(
+            job,
+            world,
+            choose=lambda found: kind.choose_pictures(job, found),
+            short_side=kind.short_side(job),
+            on_event=on_event,
+        )
         unreadable = world.gather([f"{each.name}: {each.reason}" for each in data.unreadable])
         if world.is_first:
             folder.write_unreadable(list(dict.fromkeys(unreadable)))
@@ -138,14 +151,14 @@ def _train_stages(kind: TrainingKind[Job], job: Job, around: Surroundings, *, de
         torch.manual_seed(mix_seed(job.seed, number))
         row = kind.rows[name]
 
-        def finish(path: Path, *, makes_codec: bool = row.makes_codec) -> None:
-            if makes_codec:
+        def finish(path: Path, *, makes_product: bool = row.makes_product) -> None:
+            if makes_product:
                 kind.finish(path, around.training, device)
 
         StageLoop(name, row.build(setup), budget, around, finish=finish).run()
         earlier[name] = around.folder.export_path(name)
-        if world.is_first and row.makes_codec:
-            around.folder.publish(name, codec=kind.codec)
+        if world.is_first and row.makes_product:
+            around.folder.publish(name, product=kind.product)
         # The next stage reads in every process what the first one has written.
         world.wait()
 
@@ -195,13 +208,12 @@ def _rounded(value: object) -> object:
     return round(value, 4) if isinstance(value, float) else value
 
 
-def _describe(folder: TrainingFolder, codec: str, unreadable: list[str]) -> str:
+def _describe(folder: TrainingFolder, kind: TrainingKind[Job], unreadable: list[str]) -> str:
     """Say where things are, and what could not be read."""
     lines = [f"{folder.path}: metrics, curves, and what each stage learnt"]
-    path = folder.codec_path(codec)
+    path = folder.product_path(kind.product)
     if path.exists():
-        option = "" if codec == "dicm" else f"--codec {codec} "
-        lines.append(f"use it:  framevault compress SOURCE... VAULT {option}--weights {path}")
+        lines.append(f"use it:  {kind.usage} {path}")
     if unreadable:
         lines.append(f"{len(unreadable)} pictures or sources can't be read, and were left out:")
         lines += [f"  {line}" for line in unreadable[:MOST_LISTED]]

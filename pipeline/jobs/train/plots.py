@@ -23,12 +23,12 @@ COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8
 
 LOSS_NAMES = (
     *("loss", "finishing_loss", "features", "stage1", "stage2", "stage3", "divergence"),
-    *("absolute", "squared", "perceptual", "adversarial", "discriminator"),
+    *("absolute", "squared", "perceptual", "adversarial", "discriminator", "heat", "boxes"),
 )
 """Figures of the first panel, where the stage has them."""
 
 
-MEASURED_NAMES = ("feature_error", "psnr_db", "mobilenet_v2_distance", "detector_distance")
+MEASURED_NAMES = ("ap50", "feature_error", "psnr_db", "mobilenet_v2_distance", "detector_distance")
 """Measured figures that get a panel each, where there are any."""
 
 

@@ -2,15 +2,11 @@
 
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
-
-import torch
 
 from framevault.configs.train import TrainDicmJob
 from framevault.pipeline.events import Note
-from framevault.pipeline.jobs.train.kind import TrainingKind
+from framevault.pipeline.jobs.train.kind import TrainingKind, add_nothing, choose_all
 from framevault.pipeline.jobs.train.loop import Surroundings
-from framevault.pipeline.jobs.train.pictures import PictureSet
 from framevault.pipeline.jobs.train.stages import StageRow, StageSetup, TrainingStage
 
 USUAL_STAGES = ("codec", "video")
@@ -63,22 +59,20 @@ def _choose_stages(job: TrainDicmJob, around: Surroundings) -> Sequence[str]:
     return [name for name in USUAL_STAGES if name != "video"]
 
 
-def _add_nothing(path: Path, pictures: PictureSet, device: torch.device) -> None:
-    """Leave the checkpoint as it is."""
-
-
 DICM: TrainingKind[TrainDicmJob] = TrainingKind(
-    codec="dicm",
+    product="dicm",
+    usage="framevault compress SOURCE... VAULT --weights",
     rows={
-        "pretrain": StageRow(share=0.3, makes_codec=False, build=_build_pretrain),
-        "re": StageRow(share=0.1, makes_codec=False, build=_build_redundancy),
-        "codec": StageRow(share=1.0, makes_codec=True, build=_build_codec),
-        "video": StageRow(share=0.2, makes_codec=True, build=_build_video),
+        "pretrain": StageRow(share=0.3, makes_product=False, build=_build_pretrain),
+        "re": StageRow(share=0.1, makes_product=False, build=_build_redundancy),
+        "codec": StageRow(share=1.0, makes_product=True, build=_build_codec),
+        "video": StageRow(share=0.2, makes_product=True, build=_build_video),
     },
     usual_stages=_usual_stages,
     choose_stages=_choose_stages,
+    choose_pictures=choose_all,
     short_side=lambda job: job.short_side,
-    finish=_add_nothing,
+    finish=add_nothing,
     measured_stages=("codec",),
     measured_columns=("quality", "pictures", "bytes_per_picture", "bits_per_pixel", "feature_error", "tail_error"),
 )

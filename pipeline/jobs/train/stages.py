@@ -2,7 +2,7 @@
 
 The loop (`loop.py`) knows neither networks nor losses: it draws batches, calls `step` until the budget is used up,
 saves and restores what `state_dict` gives, and writes down what `step` and `validate` say. A new stage is a class that
-fulfils `TrainingStage` and a row of its codec's table.
+fulfils `TrainingStage` and a row of its training's table.
 
 Letters in shapes: N crops, H and W pixels.
 """
@@ -27,7 +27,7 @@ Row = Mapping[str, object]
 """A row of metrics.jsonl: numbers and strings by name."""
 
 Job = TypeVar("Job", bound=TrainSettings)
-"""The settings of one codec's training."""
+"""The settings of one training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -36,7 +36,8 @@ class Batch:
 
     views: tuple[Tensor, ...]
     """RGB uint8 [N, 3, H, W], one tensor a view; all views of one place show the same picture. A stage that learns from
-    what networks made of pictures has that instead, [N, ...] each."""
+    what networks made of pictures has that instead, one that learns from labels has its targets behind them, [N, ...]
+    each."""
 
     @property
     def rgb_nchw(self) -> Tensor:
@@ -117,12 +118,12 @@ class StageSetup(Generic[Job]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageRow(Generic[Job]):
-    """A stage of a codec's table."""
+    """A stage of a training's table."""
 
     share: float
     """Its part of the budget, relative to the other chosen stages'."""
-    makes_codec: bool
-    """Whether what it exports is a codec's checkpoint."""
+    makes_product: bool
+    """Whether what it exports is what the training is for."""
     build: Callable[[StageSetup[Job]], TrainingStage]
     """Makes it; torch's random numbers are seeded before the call."""
 

@@ -128,3 +128,19 @@ def test_colours_change_but_shapes_stay() -> None:
     is_object_hw = picture.rgb_hwc[..., 1] == 0
     assert len(np.unique(varied_hwc[is_object_hw], axis=0)) == 1
     assert len(np.unique(varied_hwc[~is_object_hw], axis=0)) == 1
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_tiles_are_mirrored_as_often_as_is_asked_for(share: float) -> None:
+    rgb_hwc = np.zeros((64, 96, 3), np.uint8)
+    rgb_hwc[:, :] = np.linspace(0, 250, 96, dtype=np.uint8)[None, :, None]  # brighter to the right
+    nothing = Annotation(
+        boxes_k4=np.zeros((0, 4), np.float32), labels_k=np.zeros(0, np.int64), weights_k=np.zeros(0, np.float32)
+    )
+    picture = LabelledPicture(rgb_hwc=rgb_hwc, annotation=nothing)
+
+    tiles = [
+        cut_tile(picture, np.random.default_rng(seed), height=32, width=32, mirrored_share=share) for seed in range(8)
+    ]
+
+    assert {bool(tile.rgb_hwc[:, 0].mean() > tile.rgb_hwc[:, -1].mean()) for tile in tiles} == {share == 1}

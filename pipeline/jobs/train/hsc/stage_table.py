@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from framevault.configs.train_hsc import TrainHscJob
-from framevault.pipeline.jobs.train.kind import TrainingKind
+from framevault.pipeline.jobs.train.kind import TrainingKind, choose_all
 from framevault.pipeline.jobs.train.loop import Surroundings
 from framevault.pipeline.jobs.train.pictures import PictureSet
 from framevault.pipeline.jobs.train.stages import StageRow, StageSetup, TrainingStage
@@ -84,16 +84,18 @@ def _add_limits(path: Path, pictures: PictureSet, device: torch.device) -> None:
 
 
 HSC: TrainingKind[TrainHscJob] = TrainingKind(
-    codec="hsc",
+    product="hsc",
+    usage="framevault compress SOURCE... VAULT --codec hsc --weights",
     rows={
-        "generator": StageRow(share=2.0, makes_codec=False, build=_build_generator),
-        "inversion": StageRow(share=1.0, makes_codec=False, build=_build_inversion),
-        "codec": StageRow(share=0.5, makes_codec=True, build=_build_codec),
-        "autoencoder": StageRow(share=1.0, makes_codec=True, build=_build_autoencoder),
-        "joint": StageRow(share=0.5, makes_codec=True, build=_build_joint),
+        "generator": StageRow(share=2.0, makes_product=False, build=_build_generator),
+        "inversion": StageRow(share=1.0, makes_product=False, build=_build_inversion),
+        "codec": StageRow(share=0.5, makes_product=True, build=_build_codec),
+        "autoencoder": StageRow(share=1.0, makes_product=True, build=_build_autoencoder),
+        "joint": StageRow(share=0.5, makes_product=True, build=_build_joint),
     },
     usual_stages=_usual_stages,
     choose_stages=_choose_stages,
+    choose_pictures=choose_all,
     short_side=_short_side,
     finish=_add_limits,
     measured_stages=("joint", "autoencoder", "codec"),

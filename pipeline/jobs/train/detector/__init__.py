@@ -1,0 +1,1 @@
+"""Fitting the shipped detector on features to labelled pictures."""
