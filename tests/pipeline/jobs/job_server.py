@@ -133,6 +133,8 @@ def serve() -> None:
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed")
     signal.signal(signal.SIGALRM, _complain)
+    # A shell starts what runs in its background with Ctrl-C ignored, and forks inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for line in sys.stdin:
         sys.stdout.write(json.dumps(_run_round(**json.loads(line))) + "\n")
         sys.stdout.flush()
