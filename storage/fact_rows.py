@@ -9,7 +9,7 @@ from functools import cached_property
 import pyarrow as pa
 
 from framevault.storage.face_tables import FACES_SCHEMA
-from framevault.storage.frame_facts import FactManifest, FactPart, load_fact_manifests, read_facts
+from framevault.storage.frame_facts import FactKind, FactManifest, FactPart, load_fact_manifests, load_facts
 from framevault.storage.frame_tables import LABELS_SCHEMA
 from framevault.storage.schema import MASK_FIELD, read_masked_detections
 from framevault.storage.tables import (
@@ -71,7 +71,7 @@ class FactTables:
     def label_rows(self) -> pa.Table:
         """Read all labels parts and return the rows of `LABEL_ROWS_SCHEMA`."""
         found = list(visible_facts(self.tables, self.labels))
-        rows_of = self.tables.store.map(self._read_labels, [part for _, _, part in found])
+        rows_of = self._rows_of("labels", found)
         parts = []
         for (place, manifest, _), rows in zip(found, rows_of, strict=True):
             model = self.models.index((manifest.model_fp, manifest.model))
@@ -81,20 +81,18 @@ class FactTables:
     def face_rows(self) -> pa.Table:
         """Read all faces parts and return the rows of `FACE_ROWS_SCHEMA`."""
         found = list(visible_facts(self.tables, load_fact_manifests(self.tables.store, "faces")))
-        rows_of = self.tables.store.map(self._read_faces, [part for _, _, part in found])
+        rows_of = self._rows_of("faces", found)
         parts = [
             with_numbers(rows, FACE_ROWS_SCHEMA, [place.video_number, place.segment_number])
             for (place, _, _), rows in zip(found, rows_of, strict=True)
         ]
         return concatenate(parts, FACE_ROWS_SCHEMA)
 
-    def _read_faces(self, part: FactPart) -> pa.Table:
-        payload = self.tables.store.read_checked(part.part)
-        return read_facts("faces", part.part.key, payload, num_frames=part.num_frames)
-
-    def _read_labels(self, part: FactPart) -> pa.Table:
-        payload = self.tables.store.read_checked(part.part)
-        return read_facts("labels", part.part.key, payload, num_frames=part.num_frames)
+    def _rows_of(
+        self, kind: FactKind, found: Iterable[tuple[PlacedSegment, FactManifest, FactPart]]
+    ) -> Iterator[pa.Table]:
+        store = self.tables.store
+        return store.map(lambda part: load_facts(store, kind, part), [part for _, _, part in found])
 
     def model_rows(self) -> pa.Table:
         """Return the rows of `MODELS_SCHEMA`."""

@@ -201,6 +201,16 @@ def read_facts(kind: FactKind, key: str, payload: bytes, *, num_frames: int | No
     return table
 
 
+def load_facts(store: Store, kind: FactKind, part: FactPart) -> pa.Table:
+    """Return the rows of a stored part that a manifest names.
+
+    Raises:
+        DamagedError: It is not the one that the manifest means, or no such part; names the key.
+        StoreUnavailableError: The store can't be read.
+    """
+    return read_facts(kind, part.part.key, store.read_checked(part.part), num_frames=part.num_frames)
+
+
 def find_fault(kind: FactKind, table: pa.Table, *, num_frames: int | None) -> str | None:
     """Say what is wrong with the values of a part; None if nothing is."""
     return _FORMATS[kind].find_fault(table, num_frames=num_frames)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from framevault.storage.face_vectors import SQUARE_COLUMNS
 from framevault.storage.fact_rows import visible_facts
-from framevault.storage.frame_facts import FactKind, FactPart, load_fact_manifests, read_facts
+from framevault.storage.frame_facts import FactKind, FactPart, load_fact_manifests, load_facts
 from framevault.storage.frame_tables import vectors_of
 from framevault.storage.schema import column_values
 from framevault.storage.store import Store
@@ -138,8 +138,7 @@ def _measure(
 
     def measure(entry: tuple[PlacedSegment, FactPart]) -> _Distances:
         place, part = entry
-        payload = tables.store.read_checked(part.part)
-        rows = read_facts(kind, part.part.key, payload, num_frames=part.num_frames)
+        rows = load_facts(tables.store, kind, part)
         vectors_np = vectors_of(rows)
         if vectors_np.shape[1] != len(vector_p):
             raise ValueError(f"{part.part.key} has vectors of {vectors_np.shape[1]} values, expected {len(vector_p)}")

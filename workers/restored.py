@@ -95,7 +95,7 @@ class PictureReader:
         if spec.faces is None:
             decode = self._decoder(spec, height=height, width=width)
             return lambda streams: np.ascontiguousarray(decode(streams).permute(0, 2, 3, 1).cpu().numpy())
-        side = _face_side(spec.faces)
+        side = _config(spec.faces).resolution
         decode_face = self._decoder(spec.faces, height=side, width=side)
         batch_size = self._batch_size(side**2)
         return lambda streams: place_faces(streams, decode_face, height=height, width=width, batch_size=batch_size)
@@ -150,15 +150,6 @@ def check_depth(spec: CodecSpec, depth: Depth) -> None:
     if isinstance(depth, int):
         whole = len(_config(faces).slices)
         _check_slices(depth, num_slices=whole if faces.slices is None else faces.slices)
-
-
-def _face_side(spec: CodecSpec) -> int:
-    """Return the side of a checkpoint's pictures, in pixels.
-
-    Raises:
-        CheckpointError: The checkpoint can't be read.
-    """
-    return _config(spec).resolution
 
 
 def _config(spec: CodecSpec) -> HscConfig:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 from framevault.codecs.errors import BitstreamError
-from framevault.codecs.faces.framing import CodedFace, split_stream
+from framevault.codecs.faces.framing import CodedFace, split_streams
 from framevault.codecs.spec import CodecSpec
 
 ResultT = TypeVar("ResultT")
@@ -35,14 +35,11 @@ def faces_in(streams: Sequence[bytes]) -> list[StreamFace]:
     Raises:
         BitstreamError: A stream is damaged; the message says which of the call's streams it is.
     """
-    found: list[StreamFace] = []
-    for stream_number, stream in enumerate(streams):
-        try:
-            split = split_stream(stream)
-        except BitstreamError as error:
-            raise BitstreamError(f"stream {stream_number} of the call: {error}") from error
-        found += [StreamFace(stream_number, number, face) for number, face in enumerate(split.faces)]
-    return found
+    return [
+        StreamFace(stream_number, face_number, face)
+        for stream_number, split in enumerate(split_streams(streams))
+        for face_number, face in enumerate(split.faces)
+    ]
 
 
 def decode_faces(

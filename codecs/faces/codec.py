@@ -17,7 +17,7 @@ from torch import Tensor
 from framevault.codecs.base import Changes, Encoder, Thinner, check_size
 from framevault.codecs.dicm.codec import DicmCodec, DicmDecoder, load_dicm
 from framevault.codecs.errors import BitstreamError, CodecError
-from framevault.codecs.faces.framing import SplitStream, join_stream, split_stream
+from framevault.codecs.faces.framing import join_stream, split_stream, split_streams
 from framevault.codecs.hsc.codec import HscCodec, load_hsc
 from framevault.codecs.spec import CodecSpec, frames_spec
 
@@ -133,7 +133,7 @@ class FacesDecoder:
     def _frames_in(self, streams: Sequence[bytes]) -> list[bytes]:
         """Return the streams of frames alone; if one can't be had, nothing before it is leant on any more."""
         try:
-            return [split.frame for split in _split_all(streams)]
+            return [split.frame for split in split_streams(streams)]
         except BitstreamError:
             self._decoder = self._begin()
             raise
@@ -156,7 +156,7 @@ class FacesThinner:
     def thin(self, streams: Sequence[bytes]) -> list[bytes]:
         """Thin the segment's next streams; see `Thinner.thin`."""
         try:
-            parts = _split_all(streams)
+            parts = split_streams(streams)
         except BitstreamError:
             self._thinner = self._begin()
             raise
@@ -165,18 +165,3 @@ class FacesThinner:
 
     def _begin(self) -> Thinner:
         return self._codec.thinner(height=self._height, width=self._width, slices=self._slices)
-
-
-def _split_all(streams: Sequence[bytes]) -> list[SplitStream]:
-    """Return the parts of each stream.
-
-    Raises:
-        BitstreamError: One is damaged; the message says which.
-    """
-    parts: list[SplitStream] = []
-    for stream in streams:
-        try:
-            parts.append(split_stream(stream))
-        except BitstreamError as error:
-            raise BitstreamError(f"stream {len(parts)} of the call: {error}") from error
-    return parts

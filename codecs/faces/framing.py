@@ -116,6 +116,21 @@ def split_stream(stream: bytes) -> SplitStream:
     return SplitStream(frame=reader.rest(), faces=faces)
 
 
+def split_streams(streams: Sequence[bytes]) -> list[SplitStream]:
+    """Return the parts of each stream of a call.
+
+    Raises:
+        BitstreamError: One is damaged; the message says which of the call's streams it is.
+    """
+    parts: list[SplitStream] = []
+    for stream in streams:
+        try:
+            parts.append(split_stream(stream))
+        except BitstreamError as error:
+            raise BitstreamError(f"stream {len(parts)} of the call: {error}") from error
+    return parts
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Numbers:
     """A region as whole numbers."""
