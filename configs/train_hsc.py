@@ -49,12 +49,15 @@ class TrainHscJob(TrainSettings):
     clip_norm: float = Field(default=2.0, gt=0)
     """Longest gradient."""
 
+    free_share: float | None = Field(default=None, ge=0, le=0.9)
+    """Stage `autoencoder`: share of it in which bits move nothing but the entropy model, so that channels come into use
+    before they must pay; None for a quarter where there are channels to find, and 0 where all are in use."""
     target_bytes: Annotated[tuple[float, ...] | None, Field(strict=False)] = None
     """Bytes a picture to steer the eight qualities to; None for the start's own, or a table from random networks."""
     steer_gain: float = Field(default=0.003, ge=0, le=0.1)
     """How fast a quality's rate weight follows its rate: change of its logarithm a sample; 0 leaves it as it starts."""
     perceptual_weight: float = Field(default=0.5, ge=0)
-    """Of the perceptual network's features, beside 4 of the mean absolute difference."""
+    """Of the perceptual network's features, beside 6 of the mean absolute difference."""
 
     adversarial_share: float = Field(default=0.3, ge=0, le=2)
     """Stage `joint`: length of the adversary's gradient at the picture over that of all other losses."""

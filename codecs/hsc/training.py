@@ -13,13 +13,16 @@ from torch import Tensor
 from framevault.codecs.entropy.densities import bits_of, factorised_likelihood, gaussian_mass, round_through, scale_of
 from framevault.codecs.entropy.latents import MEAN_STEPS, context_of, residual_of
 from framevault.codecs.hsc.entropy_model import HscEntropyNetworks
-from framevault.codecs.hsc.networks import HscNetworks
+from framevault.codecs.hsc.networks import NUM_QUALITIES, HscNetworks
 
 LOWEST_TEACHING = 4
 """Quality, from 0, below which rates move only the gains of channels, not the analysis that all qualities share.
 
 Else the heavy rates of the lowest ones silence, for good, channels that only high qualities want: in a trial 57 of 64.
 """
+
+NONE_TEACHES = NUM_QUALITIES
+"""The same while channels are still to be found: bits then move nothing but gains and the entropy model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +71,14 @@ class Restored:
     """Squared difference of f^ and F(S^) over the latter's variance."""
 
 
-def restore_batch(models: TrainedModels, rgb_nchw: Tensor, *, quality_n: Tensor, num_slices_n: Tensor) -> Restored:
+def restore_batch(
+    models: TrainedModels,
+    rgb_nchw: Tensor,
+    *,
+    quality_n: Tensor,
+    num_slices_n: Tensor,
+    lowest_teaching: int = LOWEST_TEACHING,
+) -> Restored:
     """Run a batch through encoder, rounding and generator.
 
     Args:
@@ -76,10 +86,18 @@ def restore_batch(models: TrainedModels, rgb_nchw: Tensor, *, quality_n: Tensor,
         rgb_nchw: Pictures in -1..1, [N, 3, R, R].
         quality_n: Quality of each picture, 0..7.
         num_slices_n: How many slices each picture is restored from; the others are at their means.
+        lowest_teaching: Quality, from 0, from which on the latent's bits move the analysis.
     """
     networks = models.networks
     styles_nld, feature_nchw = networks.inversion(rgb_nchw)
-    coded = code_batch(models, styles_nld, feature_nchw, quality_n=quality_n, num_slices_n=num_slices_n)
+    coded = code_batch(
+        models,
+        styles_nld,
+        feature_nchw,
+        quality_n=quality_n,
+        num_slices_n=num_slices_n,
+        lowest_teaching=lowest_teaching,
+    )
     own_nchw = coded.own_nchw
     return Restored(
         rgb_nchw=networks.generator.tail(coded.feature_nchw, coded.colours_nchw, coded.styles_nld).float(),
@@ -91,7 +109,13 @@ def restore_batch(models: TrainedModels, rgb_nchw: Tensor, *, quality_n: Tensor,
 
 
 def code_batch(
-    models: TrainedModels, styles_nld: Tensor, feature_nchw: Tensor, *, quality_n: Tensor, num_slices_n: Tensor
+    models: TrainedModels,
+    styles_nld: Tensor,
+    feature_nchw: Tensor,
+    *,
+    quality_n: Tensor,
+    num_slices_n: Tensor,
+    lowest_teaching: int = LOWEST_TEACHING,
 ) -> Coded:
     """Run styles and features through both codecs; the second one sees what the first one's decoder gives.
 
@@ -101,6 +125,7 @@ def code_batch(
         feature_nchw: f, [N, C, s, s].
         quality_n: Quality of each picture, 0..7.
         num_slices_n: How many slices each picture is restored from; the others are at their means.
+        lowest_teaching: Quality, from 0, from which on the latent's bits move the analysis.
     """
     networks = models.networks
     with _full_precision(styles_nld):
@@ -115,7 +140,7 @@ def code_batch(
     with _full_precision(styles_nld):
         y_nchw = y_nchw.float()
         gain_nm11 = networks.feature_codec.gain(quality_n).float()
-        shares_n111 = (quality_n >= LOWEST_TEACHING)[:, None, None, None]
+        shares_n111 = (quality_n >= lowest_teaching)[:, None, None, None]
         latent_nchw, latent_bits_n = _code(
             models,
             y_nchw,

@@ -9,7 +9,7 @@ from compressai.entropy_models import EntropyBottleneck
 from framevault.codecs.entropy.latents import MEAN_STEPS
 from framevault.codecs.entropy.quantisation import RoundedConv2d
 from framevault.codecs.hsc.checkpoint import read_tensors
-from framevault.codecs.hsc.training import TrainedModels, code_batch, restore_batch
+from framevault.codecs.hsc.training import NONE_TEACHES, TrainedModels, code_batch, restore_batch
 from tests.codecs.hsc.toy import TOY_CONFIG, toy_entropy, toy_networks, toy_tensors
 
 CONFIG = replace(TOY_CONFIG, skip_below=0)
@@ -114,3 +114,22 @@ def test_low_rates_move_gains_but_not_the_analysis_that_all_qualities_share(qual
     assert any(gradient is not None and bool((gradient != 0).any()) for gradient in gradients) == reaches
     assert codec.log_gain.grad is not None
     assert bool((codec.log_gain.grad[quality] != 0).any())
+
+
+def test_bits_of_free_channels_move_no_analysis_at_any_quality() -> None:
+    models = make_models()
+    styles_nld, feature_nchw = some_latents(2)
+
+    coded = code_batch(
+        models,
+        styles_nld,
+        feature_nchw,
+        quality_n=torch.tensor([0, 7]),
+        num_slices_n=torch.full((2,), len(CONFIG.slices)),
+        lowest_teaching=NONE_TEACHES,
+    )
+    coded.latent_bits_n.sum().backward()  # type: ignore[no-untyped-call]  # torch has no type for it
+
+    gradients = [parameter.grad for parameter in models.networks.feature_codec.analysis.parameters()]
+    assert not any(gradient is not None and bool((gradient != 0).any()) for gradient in gradients)
+    assert all(parameter.grad is not None for parameter in models.entropy.spread.parameters())

@@ -7,18 +7,19 @@ Letters in shapes: N pictures, R the resolution.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
-from framevault.codecs.hsc.training import Restored, restore_batch
+from framevault.codecs.hsc.training import LOWEST_TEACHING, NONE_TEACHES, Restored, restore_batch
 from framevault.configs.train_hsc import TrainHscJob
 from framevault.pipeline.jobs.train.hsc.measure import measure_checkpoint
 from framevault.pipeline.jobs.train.hsc.perceptual import make_perceptual
 from framevault.pipeline.jobs.train.hsc.picture_losses import PictureLosses, compare_pictures
 from framevault.pipeline.jobs.train.hsc.rates import PictureRates, fresh_steering, measured_steering
+from framevault.pipeline.jobs.train.hsc.revival import revive_channels
 from framevault.pipeline.jobs.train.hsc.squares import random_squares, signed
 from framevault.pipeline.jobs.train.hsc.start import HscStart, make_start
 from framevault.pipeline.jobs.train.hsc.trained_parts import TrainedParts, codec_groups, compile_networks
@@ -52,18 +53,36 @@ class AutoencoderRecipe:
     ramp: float
     """Share of the training over which a whole weight is added to that."""
     steer_start: float
-    """Share before steering: the first rates of random networks say nothing."""
+    """Share before steering, after the free one: the first rates of random networks say nothing."""
+    free_share: float
+    """Share at the beginning in which bits move nothing but the entropy model; see `TrainHscJob.free_share`."""
+
+    def is_free(self, progress: float) -> bool:
+        """Say whether channels are still to be found."""
+        return progress < self.free_share
 
     def rate_share(self, progress: float) -> float:
         """Return the factor of the rates' weights, 0..1."""
-        return min(1.0, self.first_ramp + progress / self.ramp)
+        return min(1.0, self.first_ramp + max(0.0, progress - self.free_share) / self.ramp)
 
 
-SCRATCH = AutoencoderRecipe(learning_rate=1e-3, sized_rate=3e-3, first_ramp=0.1, ramp=0.3, steer_start=0.12)
+SCRATCH = AutoencoderRecipe(
+    learning_rate=1e-3, sized_rate=3e-3, first_ramp=0.1, ramp=0.3, steer_start=0.12, free_share=0.25
+)
 """From random networks."""
 
-TUNING = AutoencoderRecipe(learning_rate=3e-4, sized_rate=1e-3, first_ramp=1.0, ramp=1.0, steer_start=0.02)
+REVIVAL = AutoencoderRecipe(
+    learning_rate=6e-4, sized_rate=2e-3, first_ramp=0.05, ramp=0.35, steer_start=0.05, free_share=0.25
+)
+"""From a checkpoint's, some channels of which were silent."""
+
+TUNING = AutoencoderRecipe(
+    learning_rate=3e-4, sized_rate=1e-3, first_ramp=1.0, ramp=1.0, steer_start=0.02, free_share=0.0
+)
 """From a checkpoint's."""
+
+NUM_REVIVAL_BATCHES = 16
+"""Batches in which silent channels are looked for, and what they could say."""
 
 
 class AutoencoderStage:
@@ -81,13 +100,13 @@ class AutoencoderStage:
         self._parts = TrainedParts(setup, start)
         self._models = self._parts.models
         self._config = self._models.networks.config
-        self._recipe = SCRATCH if not start.is_codec else TUNING
+        self._recipe = self._choose_recipe(setup, start)
         self._precision = choose_precision(self._job, self._device)
         self._perceptual = make_perceptual(self._job.backbone, precision=self._precision).to(self._device)
         setup.say(f"perceptual loss: features of {self._perceptual.name}")
         self.starts_from = start.path
         """The checkpoint that it began with."""
-        self._rates = PictureRates(self._make_steering(setup, start), self._config, self._device)
+        self._rates = PictureRates(self._make_steering(setup), self._config, self._device)
         rate = self._job.learning_rate or self._recipe.learning_rate
         sized_rate = self._recipe.sized_rate * rate / self._recipe.learning_rate
         self._descent = Descent(
@@ -109,7 +128,11 @@ class AutoencoderStage:
         """Learn from a batch at random qualities and numbers of slices."""
         rgb_nchw = signed(batch.rgb_nchw, self._device)
         quality_n, slices_n = self._rates.draw(batch.num_crops)
-        restored, losses = self._restore(rgb_nchw, quality_n, slices_n)
+        is_free = self._recipe.is_free(progress)
+        self._let_gains_learn(not is_free)
+        restored, losses = self._restore(
+            rgb_nchw, quality_n, slices_n, lowest_teaching=NONE_TEACHES if is_free else LOWEST_TEACHING
+        )
         bpp_n = self._rates.bits_per_pixel(restored.core_bits_n + restored.latent_bits_n)
         weight_n = self._rates.steering.weights(quality_n) * self._recipe.rate_share(progress)
         loss = ((losses.distortion_n + weight_n * bpp_n) * self._rates.loss_factor(quality_n)).mean()
@@ -154,26 +177,54 @@ class AutoencoderStage:
         """Encode the pictures to real streams and decode them: a row a quality."""
         return [measure_checkpoint(exported, pictures, self._perceptual, quality=quality) for quality in qualities]
 
-    def _restore(self, rgb_nchw: Tensor, quality_n: Tensor, slices_n: Tensor) -> tuple[Restored, PictureLosses]:
+    def _choose_recipe(self, setup: StageSetup[TrainHscJob], start: HscStart) -> AutoencoderRecipe:
+        """Return what suits the start, after its silent channels were revived."""
+        recipe = SCRATCH
+        if start.is_codec:
+            samples = setup.draw_samples(self.draw, NUM_REVIVAL_BATCHES)
+            num_silent = revive_channels(self._models, [signed(each.rgb_nchw, self._device) for each in samples])
+            if num_silent:
+                setup.say(f"{num_silent} of {self._config.latent} latent channels were silent, and begin anew")
+            recipe = REVIVAL if num_silent else TUNING
+        chosen = self._job.free_share
+        return recipe if chosen is None else replace(recipe, free_share=chosen)
+
+    def _let_gains_learn(self, wanted: bool) -> None:
+        """Hold the gains while bits don't count: they could only grow."""
+        codec = self._models.networks.feature_codec
+        codec.log_gain.requires_grad_(wanted)
+        codec.log_inverse_gain.requires_grad_(wanted)
+
+    def _restore(
+        self, rgb_nchw: Tensor, quality_n: Tensor, slices_n: Tensor, *, lowest_teaching: int
+    ) -> tuple[Restored, PictureLosses]:
         with reduced(self._device, self._precision):
-            restored = restore_batch(self._models, rgb_nchw, quality_n=quality_n, num_slices_n=slices_n)
+            restored = restore_batch(
+                self._models,
+                rgb_nchw,
+                quality_n=quality_n,
+                num_slices_n=slices_n,
+                lowest_teaching=lowest_teaching,
+            )
         losses = compare_pictures(
             restored.rgb_nchw, rgb_nchw, perceptual=self._perceptual, perceptual_weight=self._job.perceptual_weight
         )
         return restored, losses
 
-    def _make_steering(self, setup: StageSetup[TrainHscJob], start: HscStart) -> RateSteering:
-        if not start.is_codec:
-            return fresh_steering(self._job, self._config, start=self._recipe.steer_start)
+    def _make_steering(self, setup: StageSetup[TrainHscJob]) -> RateSteering:
+        start = self._recipe.free_share + self._recipe.steer_start
+        if self._recipe is not TUNING:
+            # What silent channels would have cost says nothing of what living ones will.
+            return fresh_steering(self._job, self._config, start=start)
         return measured_steering(
             setup,
             self._config,
             samples=setup.draw_samples(self.draw, NUM_PROBE_BATCHES),
             restore=self._bits_and_distortions,
-            start=self._recipe.steer_start,
+            start=start,
         )
 
     def _bits_and_distortions(self, batch: Batch, quality_n: Tensor, slices_n: Tensor) -> tuple[Tensor, Tensor]:
         rgb_nchw = signed(batch.rgb_nchw, self._device)
-        restored, losses = self._restore(rgb_nchw, quality_n, slices_n)
+        restored, losses = self._restore(rgb_nchw, quality_n, slices_n, lowest_teaching=LOWEST_TEACHING)
         return restored.core_bits_n + restored.latent_bits_n, losses.distortion_n

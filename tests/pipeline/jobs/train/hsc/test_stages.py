@@ -1,5 +1,6 @@
 """The stages of the codec of pictures: what each starts from, what it changes, and that it goes on as it stopped."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from framevault.codecs.checkpoint import load_checkpoint, save_checkpoint
 from framevault.codecs.errors import CheckpointError
 from framevault.codecs.hsc.importing.generators import GeneratorParts, save_generator
 from framevault.pipeline.exits import PreflightError
@@ -73,6 +75,37 @@ def test_an_autoencoder_trains_every_network(files: dict[str, Path]) -> None:
     # Noise is a constant; the density's quantiles serve compressai's own tables.
     assert {name for name in names if not name.endswith(".noise") and not name.startswith("core.")} == set()
     assert "core._matrix0" not in names
+
+
+def test_while_channels_are_free_gains_stay_and_the_entropy_model_learns(files: dict[str, Path]) -> None:
+    stage = build("autoencoder", files, free_share=0.5)
+    before = tensors_of(stage.state_dict())
+
+    step(stage, 0.4)
+    free = tensors_of(stage.state_dict())
+    step(stage, 0.6)
+    paid = tensors_of(stage.state_dict())
+
+    gains = {"feature_codec.log_gain", "feature_codec.log_inverse_gain"}
+    names = changed(before, free, "parts.module.networks.")
+    assert names & gains == set()
+    assert "feature_codec.analysis.0.weight" in names
+    assert changed(before, free, "parts.module.entropy.scales.")
+    assert gains <= changed(free, paid, "parts.module.networks.")
+
+
+def test_an_autoencoder_says_which_channels_were_silent(files: dict[str, Path], tmp_path: Path) -> None:
+    tensors, config = load_checkpoint(files["autoencoder"], codec="hsc")
+    tensors["networks.feature_codec.analysis.5.weight"][1:3] = 0
+    save_checkpoint(tmp_path / "silent.safetensors", tensors, codec="hsc", config=config)
+    said: list[str] = []
+    setup = make_setup(init=str(tmp_path / "silent.safetensors"))
+
+    stage = HSC.rows["autoencoder"].build(dataclasses.replace(setup, say=said.append))
+
+    assert "2 of 6 latent channels were silent, and begin anew" in said
+    figures = step(stage, 0.1)
+    assert figures["skipped_not_finite"] == 0
 
 
 def test_while_the_discriminator_learns_alone_the_codec_stays_as_it_is(files: dict[str, Path]) -> None:
