@@ -28,20 +28,27 @@ class CodedClip:
     """Which positions of each frame but the first are coded, bool [h, w]."""
 
 
-def code_clip(networks: TemporalNetworks, latents_nmhw: Tensor, *, rule: SkipRule) -> CodedClip:
-    """Code the frames of a clip, scaled latents [N, M, h, w], one against the other."""
+def code_clip(networks: TemporalNetworks, latents_nmhw: Tensor, *, rule: SkipRule, num_slices: int) -> CodedClip:
+    """Code the frames of a clip, scaled latents [N, M, h, w], one against the other.
+
+    The channels of slices that predicted frames don't hold stay what they were in the first frame.
+    """
+    slices = list(networks.slices[:num_slices])
+    num_kept = sum(slices)
     bits = latents_nmhw.new_zeros(())
     flags: list[BoolArray] = []
     previous16_mhw = MEAN_STEPS * torch.round(latents_nmhw[0])
     for y_mhw in latents_nmhw[1:]:
-        coded_hw = find_changes(y_mhw, previous16_mhw, rule=rule)
+        coded_hw = find_changes(y_mhw[:num_kept], previous16_mhw[:num_kept], rule=rule)
         flags.append(coded_hw.cpu().numpy())
         positions = torch.nonzero(coded_hw.flatten())[:, 0]
         if len(positions):
-            frame_bits, latent16_mp = _code_frame(networks, y_mhw, previous16_mhw, coded_hw, positions, rule=rule)
+            frame_bits, latent16_mp = _code_frame(
+                networks, y_mhw, previous16_mhw, coded_hw, positions, rule=rule, slices=slices
+            )
             bits = bits + frame_bits
             flat = previous16_mhw.flatten(1).clone()
-            flat[:, positions] = latent16_mp
+            flat[:num_kept, positions] = latent16_mp
             previous16_mhw = flat.reshape(y_mhw.shape)
     return CodedClip(bits=bits, flags=tuple(flags))
 
@@ -54,12 +61,13 @@ def _code_frame(
     positions: Tensor,
     *,
     rule: SkipRule,
+    slices: list[int],
 ) -> tuple[Tensor, Tensor]:
-    """Return the bits of a frame's coded positions, and what is decoded there, in sixteenths [M, P]."""
+    """Return the bits of a frame's coded positions, and what is decoded there, in sixteenths [sum of slices, P]."""
     phi = networks.phi(gather_neighbourhoods(previous16_mhw, coded_hw, positions))
-    slices = list(networks.slices)
-    y_parts = torch.split(y_mhw.flatten(1)[:, positions], slices)
-    previous_parts = torch.split(previous16_mhw.flatten(1)[:, positions], slices)
+    num_kept = sum(slices)
+    y_parts = torch.split(y_mhw[:num_kept].flatten(1)[:, positions], slices)
+    previous_parts = torch.split(previous16_mhw[:num_kept].flatten(1)[:, positions], slices)
     bits, earlier, decoded = y_mhw.new_zeros(()), [], []  # type: tuple[Tensor, list[Tensor], list[Tensor]]
     for number, (y_mp, previous16_mp) in enumerate(zip(y_parts, previous_parts, strict=True)):
         index, change16 = networks.parameters_of(number, phi, earlier)

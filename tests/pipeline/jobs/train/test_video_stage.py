@@ -34,7 +34,7 @@ def networks() -> TemporalNetworks:
 def test_a_still_clip_costs_nothing(networks: TemporalNetworks) -> None:
     latents = torch.round(4 * torch.randn(1, 8, 5, 6)).expand(3, -1, -1, -1)
 
-    coded = code_clip(networks, latents + 0.3, rule=SkipRule())
+    coded = code_clip(networks, latents + 0.3, rule=SkipRule(), num_slices=2)
 
     assert float(coded.bits) == 0
     assert [int(flags.sum()) for flags in coded.flags] == [0, 0]
@@ -45,7 +45,7 @@ def test_only_what_moved_is_coded_and_every_tensor_gets_a_gradient(networks: Tem
     latents[1:, :, 2:4, 1:3] += 2
     latents[2, :, 0, 0] -= 2
 
-    coded = code_clip(networks, latents, rule=SkipRule())
+    coded = code_clip(networks, latents, rule=SkipRule(), num_slices=2)
     coded.bits.backward()  # type: ignore[no-untyped-call]  # torch has no type for it
 
     assert np.argwhere(coded.flags[0]).tolist() == [[2, 1], [2, 2], [3, 1], [3, 2]]
@@ -53,6 +53,20 @@ def test_only_what_moved_is_coded_and_every_tensor_gets_a_gradient(networks: Tem
     assert float(coded.bits.detach()) > 0
     missing = [name for name, p in networks.named_parameters() if p.grad is None or not p.grad.any()]
     assert missing == []
+
+
+def test_slices_that_predicted_frames_lack_stay_as_they_were(networks: TemporalNetworks) -> None:
+    latents = 4 * torch.randn(1, 8, 5, 6).repeat(3, 1, 1, 1)
+    latents[1:, :2, 2, 1] += 2
+    latents[1:, 2:, 4, 4] += 9
+
+    coded = code_clip(networks, latents, rule=SkipRule(), num_slices=1)
+    coded.bits.backward()  # type: ignore[no-untyped-call]  # torch has no type for it
+
+    assert np.argwhere(coded.flags[0]).tolist() == [[2, 1]]
+    assert not coded.flags[1].any()
+    learning = {name for name, p in networks.named_parameters() if p.grad is not None and bool(p.grad.any())}
+    assert {name.split(".")[1] for name in learning if name.split(".")[0] != "temporal"} == {"0"}
 
 
 def test_frames_of_a_clip_are_cut_in_the_same_place() -> None:
