@@ -24,7 +24,14 @@ from framevault.codecs.dicm.config import DicmConfig
 from framevault.codecs.dicm.entropy_model import EntropyNetworks
 from framevault.codecs.dicm.networks import DicmNetworks
 from framevault.codecs.dicm.symbols import LatentGrid
-from framevault.codecs.entropy.integer import IntConv2d, check_layers, layer_names, layer_tensors, load_layers
+from framevault.codecs.entropy.integer import (
+    IntConv2d,
+    check_exact_matmul,
+    check_layers,
+    layer_names,
+    layer_tensors,
+    load_layers,
+)
 from framevault.codecs.entropy.latents import MEAN_STEPS, NUM_SCALES
 from framevault.codecs.entropy.quantisation import convert
 from framevault.codecs.entropy.tables import FrequencyTables, read_tables, table_names, table_tensors
@@ -119,6 +126,8 @@ def check_golden(bitstream: Bitstream, golden: GoldenVector, *, name: str, devic
         "another device (device: cpu), or install the versions that framevault is pinned to"
     )
     try:
+        # The cause before the symptom: processors that have bfloat16 products then compute wrong sums, too.
+        check_exact_matmul(torch.device(device))
         check_layers(bitstream.networks)
         (stream,) = bitstream.encode((golden.latent16_nchw / MEAN_STEPS).to(device), golden.z_nchw.to(device))
         decoded_nchw = bitstream.decode([golden.stream], grid, device=device).cpu()

@@ -20,7 +20,14 @@ import torch
 from torch import Tensor
 
 from framevault.codecs.checkpoint import check_names
-from framevault.codecs.entropy.integer import IntConv2d, check_layers, layer_names, layer_tensors, load_layers
+from framevault.codecs.entropy.integer import (
+    IntConv2d,
+    check_exact_matmul,
+    check_layers,
+    layer_names,
+    layer_tensors,
+    load_layers,
+)
 from framevault.codecs.entropy.latents import MEAN_STEPS, NUM_SCALES
 from framevault.codecs.entropy.quantisation import convert
 from framevault.codecs.entropy.tables import FrequencyTables, read_tables, table_names, table_tensors
@@ -153,6 +160,8 @@ def check_golden(bitstream: Bitstream, golden: GoldenVector, *, name: str, devic
         "another device (device: cpu), or install the versions that framevault is pinned to"
     )
     try:
+        # The cause before the symptom: processors that have bfloat16 products then compute wrong sums, too.
+        check_exact_matmul(torch.device(device))
         check_layers(bitstream.networks)
         (stream,) = bitstream.encode(golden.core_nk.to(device), (golden.latent16_nmgg / MEAN_STEPS).to(device))
         decoded = bitstream.decode([golden.stream], device=device)
