@@ -34,7 +34,7 @@ def read_config(path: Path, *, codec: str) -> dict[str, object]:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(LENGTH_BYTES), "little")
             header = json.loads(file.read(length)) if length <= LONGEST_HEADER else None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} can't be read as a safetensors checkpoint: {error}") from error
     metadata = header.get("__metadata__", {}) if isinstance(header, dict) else None
     if not isinstance(metadata, dict):
@@ -50,7 +50,10 @@ def parse_config(path: Path, metadata: Mapping[str, str], *, codec: str) -> dict
     """
     if metadata.get(CODEC_KEY) != codec:
         raise CheckpointError(f"{path} must be a checkpoint of codec {codec!r}, got {metadata.get(CODEC_KEY)!r}")
-    config = json.loads(metadata.get(CONFIG_KEY, "{}"))
+    try:
+        config = json.loads(metadata.get(CONFIG_KEY, "{}"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: {CONFIG_KEY} must be JSON: {error}") from error
     if not isinstance(config, dict):
         raise CheckpointError(f"{path}: {CONFIG_KEY} must be a JSON object, got {type(config).__name__}")
     return config

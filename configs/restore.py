@@ -6,10 +6,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from framevault.configs.run import ExecutionSettings
+from framevault.configs.run import StoredStreamsJob
 
 
-class RestoreJob(ExecutionSettings):
+class RestoreJob(StoredStreamsJob):
     """Settings of `framevault restore`."""
 
     out: str = Field(min_length=1)
@@ -24,8 +24,6 @@ class RestoreJob(ExecutionSettings):
     """What is changed, as `smile=+1.5`; for faces of codecs hsc and dicm+hsc."""
     directions: str | None = Field(default=None, min_length=1)
     """File with the edits' directions; None takes the one beside the checkpoint."""
-    weights: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    """Checkpoints that the vault may have been written with, besides the shipped one; tried by fingerprint."""
     video_codec: Literal["h264", "ffv1"] = "h264"
     """How videos are coded: H.264 plays everywhere, FFV1 loses nothing."""
     starts_at_zero: bool = False

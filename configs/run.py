@@ -88,6 +88,15 @@ class ExecutionSettings(BaseModel):
         return self
 
 
+class StoredStreamsJob(ExecutionSettings):
+    """The keys of every job that decodes what a vault holds."""
+
+    weights: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Checkpoints that the vault may have been written with, tried after the shipped one and before its own."""
+    checkpoint_cache: str | None = Field(default=None, min_length=1)
+    """Folder for checkpoints that are fetched from the vault, on every machine; None takes the usual one."""
+
+
 class CompressJob(ExecutionSettings):
     """Settings of `framevault compress` and `framevault plan`."""
 
@@ -136,7 +145,7 @@ class CompressJob(ExecutionSettings):
         return self
 
 
-class DetectJob(ExecutionSettings):
+class DetectJob(StoredStreamsJob):
     """Settings of `framevault detect`."""
 
     where: str | None = Field(default=None, min_length=1)
@@ -149,11 +158,9 @@ class DetectJob(ExecutionSettings):
     """Checkpoint of the detector; None for the shipped one, or for torchvision's by the detector's name."""
     masks: bool = False
     """Whether masks are stored beside boxes; for detectors that give them."""
-    weights: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    """Checkpoints that the vault may have been written with, besides the shipped one; tried by fingerprint."""
 
 
-class ClassifyJob(ExecutionSettings):
+class ClassifyJob(StoredStreamsJob):
     """Settings of `framevault classify`."""
 
     where: str | None = Field(default=None, min_length=1)
@@ -166,22 +173,18 @@ class ClassifyJob(ExecutionSettings):
     """Checkpoint of the classifier; None finds the published one."""
     vectors: bool = False
     """Whether vectors for `framevault similar` are stored in the same pass; 2.3 kB a frame."""
-    weights: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    """Checkpoints that the vault may have been written with, besides the shipped one; tried by fingerprint."""
 
 
-class ThinJob(ExecutionSettings):
+class ThinJob(StoredStreamsJob):
     """Settings of `framevault thin`."""
 
     slices: int = Field(ge=0)
     """Slices to keep, most important first."""
     where: str | None = Field(default=None, min_length=1)
     """SQL condition on the columns of `frames`; None takes all frames. A segment is thinned as a whole."""
-    weights: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    """Checkpoints that the vault may have been written with, besides the shipped one; tried by fingerprint."""
 
 
-class SimilarJob(ExecutionSettings):
+class SimilarJob(StoredStreamsJob):
     """Settings of `framevault similar`."""
 
     image: str = Field(min_length=1)
@@ -198,8 +201,6 @@ class SimilarJob(ExecutionSettings):
     """A name of the known weights that classify: its pooled features are compared."""
     classifier_weights: str | None = Field(default=None, min_length=1)
     """Checkpoint of the classifier; None finds the published one."""
-    weights: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    """Checkpoints that the vault may have been written with, besides the shipped one; tried by fingerprint."""
 
     @model_validator(mode="after")
     def _check_face(self) -> Self:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from framevault.pipeline.cli_options import (
+    CheckpointCache,
     Classifier,
     ClassifierWeights,
     Config,
@@ -44,6 +45,7 @@ def detect(
     ] = None,
     masks: Annotated[bool, typer.Option("--masks", help="Store masks beside boxes, with a Mask R-CNN.")] = False,
     weights: StoredWeights = None,
+    checkpoint_cache: CheckpointCache = None,
     executor: ExecutorName = None,
     ray_address: RayAddress = None,
     config: Config = None,
@@ -62,6 +64,7 @@ def detect(
         "detector_weights": detector_weights,
         "masks": masks or None,
         "weights": tuple(weights) if weights else None,
+        "checkpoint_cache": checkpoint_cache,
         "executor": executor,
         "ray_address": ray_address,
         "workers": workers,
@@ -88,6 +91,7 @@ def classify(
         bool, typer.Option("--vectors", help="Store vectors for framevault similar, too; 2.3 kB a frame.")
     ] = False,
     weights: StoredWeights = None,
+    checkpoint_cache: CheckpointCache = None,
     executor: ExecutorName = None,
     ray_address: RayAddress = None,
     config: Config = None,
@@ -106,6 +110,7 @@ def classify(
         "classifier_weights": classifier_weights,
         "vectors": vectors or None,
         "weights": tuple(weights) if weights else None,
+        "checkpoint_cache": checkpoint_cache,
         "executor": executor,
         "ray_address": ray_address,
         "workers": workers,
@@ -141,6 +146,7 @@ def similar(
     classifier: Classifier = None,
     classifier_weights: ClassifierWeights = None,
     weights: StoredWeights = None,
+    checkpoint_cache: CheckpointCache = None,
     executor: ExecutorName = None,
     ray_address: RayAddress = None,
     config: Config = None,
@@ -161,6 +167,7 @@ def similar(
         "classifier": classifier,
         "classifier_weights": classifier_weights,
         "weights": tuple(weights) if weights else None,
+        "checkpoint_cache": checkpoint_cache,
         "executor": executor,
         "ray_address": ray_address,
         "workers": workers,

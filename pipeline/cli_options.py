@@ -20,10 +20,22 @@ Codec = Annotated[
 ]
 Quality = Annotated[int | None, typer.Option(min=1, max=8, help="1 (fewest bytes) to 8 (closest features).")]
 Weights = Annotated[
-    str | None, typer.Option(help="The codec's checkpoint, from framevault train; the shipped one, if not given.")
+    str | None,
+    typer.Option(
+        help="The codec's checkpoint, from framevault train (the shipped one, if not given); the vault keeps it."
+    ),
 ]
 StoredWeights = Annotated[
-    list[str] | None, typer.Option(help="Checkpoint that the vault was written with. May stand several times.")
+    list[str] | None,
+    typer.Option(help="Checkpoint that the vault was written with, if it keeps none itself. May stand several times."),
+]
+CheckpointCache = Annotated[
+    str | None,
+    typer.Option(
+        "--checkpoint-cache",
+        envvar="FRAMEVAULT_CHECKPOINT_CACHE",
+        help="Folder for checkpoints fetched from vaults; ~/.cache/framevault/checkpoints, if not given.",
+    ),
 ]
 Where = Annotated[str | None, typer.Option(help="SQL condition over the frames view; all frames, if not given.")]
 Classifier = Annotated[
@@ -42,9 +54,7 @@ Slices = Annotated[
 FaceQuality = Annotated[
     int | None, typer.Option("--face-quality", min=1, max=8, help="Of the faces that dicm+hsc codes (5).")
 ]
-FaceWeights = Annotated[
-    str | None, typer.Option("--face-weights", help="Checkpoint of what codes faces; the shipped one, if not given.")
-]
+FaceWeights = Annotated[str | None, typer.Option("--face-weights", help="As --weights, of what codes faces.")]
 FaceScore = Annotated[
     float | None, typer.Option("--face-score", min=0.05, max=1, help="Lowest score of a face that is coded (0.4).")
 ]

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from framevault.pipeline.cli_options import (
+    CheckpointCache,
     Config,
     Device,
     ExecutorName,
@@ -46,6 +47,7 @@ def restore(
         str | None, typer.Option(help="File with the edits' directions; the one beside the checkpoint, if not given.")
     ] = None,
     weights: StoredWeights = None,
+    checkpoint_cache: CheckpointCache = None,
     video_codec: Annotated[
         Literal["h264", "ffv1"] | None, typer.Option(help="h264 (default) plays everywhere, ffv1 loses nothing.")
     ] = None,
@@ -74,6 +76,7 @@ def restore(
         "edits": tuple(edit) if edit else None,
         "directions": directions,
         "weights": tuple(weights) if weights else None,
+        "checkpoint_cache": checkpoint_cache,
         "video_codec": video_codec,
         "starts_at_zero": start_at_zero or None,
         "tiles": tiles,

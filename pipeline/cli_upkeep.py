@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from framevault.pipeline.cli_options import (
+    CheckpointCache,
     Config,
     Device,
     ExecutorName,
@@ -30,6 +31,7 @@ def thin(
     slices: Annotated[int, typer.Option(min=0, help="Slices to keep, most important first; 0 keeps least.")],
     where: Where = None,
     weights: StoredWeights = None,
+    checkpoint_cache: CheckpointCache = None,
     executor: ExecutorName = None,
     ray_address: RayAddress = None,
     config: Config = None,
@@ -45,6 +47,7 @@ def thin(
         "slices": slices,
         "where": where,
         "weights": tuple(weights) if weights else None,
+        "checkpoint_cache": checkpoint_cache,
         "executor": executor,
         "ray_address": ray_address,
         "workers": workers,

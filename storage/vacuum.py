@@ -4,6 +4,8 @@ Nothing goes before its grace period is over. It must be longer than any job run
 on an object has by then named it in a manifest, or rescued it (`tombstones.py`). A segment's objects go when it has
 been marked as unnamed for so long, and none of them is younger. They go in this order, so that a vacuum may be killed
 anywhere: findings leave their manifests, then the segment's parts go, its pack last, then mark and claim.
+
+Checkpoints stay for ever (`checkpoints.py`): they are few, and a writer may rely at any time on one that lies there.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from framevault.storage.checkpoints import CHECKPOINT_KEY, read_checkpoint
 from framevault.storage.detections import (
     DETECTIONS_MANIFEST_KEY,
     DetectionManifest,
@@ -77,6 +78,8 @@ class VerifyCounts:
     """Rows of detections that were checked."""
     num_facts: int = 0
     """Rows of labels, vectors and faces that were checked."""
+    num_checkpoints: int = 0
+    """Checkpoints that are what their keys say."""
     num_objects: int = 0
     """Objects that were read."""
     num_bytes: int = 0
@@ -122,6 +125,7 @@ class _Verification:
         """Give all findings."""
         self._unnamed = set(self._store.list())
         self._check_documents()
+        self._check_checkpoints()
         yield from self._take_findings()
         for manifest in self._manifests:
             self._counts.num_videos += bool(manifest.segments or manifest.missing)
@@ -172,6 +176,17 @@ class _Verification:
                 self._check_document(key, check_tombstone)
             elif key == VAULT_KEY:
                 self._check_document(key, _read_vault_document)
+
+    def _check_checkpoints(self) -> None:
+        """Check that each checkpoint is what its key says."""
+        for match in filter(None, map(CHECKPOINT_KEY.fullmatch, sorted(self._unnamed))):
+            self._try(match[0], partial(self._check_checkpoint, match[0], match[1]))
+
+    def _check_checkpoint(self, key: str, digest: str) -> None:
+        self._unnamed.discard(key)
+        self._counts.num_objects += 1
+        self._counts.num_bytes += len(read_checkpoint(self._store, digest))
+        self._counts.num_checkpoints += 1
 
     def _check_document(self, key: str, read: Callable[[Store, str], _DocumentT]) -> _DocumentT | None:
         self._unnamed.discard(key)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -41,6 +42,15 @@ def _has_cuda() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def checkpoint_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where commands put the checkpoints that they fetch from vaults: never into a developer's own folder."""
+    folder = tmp_path_factory.mktemp("checkpoint_cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FRAMEVAULT_CHECKPOINT_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

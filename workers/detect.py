@@ -22,6 +22,7 @@ from framevault.workers.detectors.registry import load_detector
 from framevault.workers.features import FeatureReader, FeatureSettings, StoredSegment, look_over
 from framevault.workers.memory import keep_freed_memory
 from framevault.workers.salvage import FrameFault, read_stored
+from framevault.workers.stored_specs import ONLY_SHIPPED, WeightsSources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +70,8 @@ class DetectSettings:
     """Segments that are on the device at once: 1 on a GPU."""
     threads_per_slot: int
     """Threads of each such segment's networks."""
-    weights: tuple[str, ...] = ()
-    """Paths of checkpoints that packs may have been made with, besides the shipped one."""
+    weights: WeightsSources = ONLY_SHIPPED
+    """Where checkpoints that packs were made with are looked for, besides the shipped one."""
     detector_weights: str | None = None
     """Path of the detector's own checkpoint; None for the shipped or known one."""
     has_masks: bool = False

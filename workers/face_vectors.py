@@ -33,6 +33,7 @@ from framevault.workers.loaded_codecs import LoadedCodecs
 from framevault.workers.salvage import FrameFault, read_stored
 from framevault.workers.standalone import decode_chosen
 from framevault.workers.stored_faces import StreamFace, decode_faces, faces_in, spec_of_faces
+from framevault.workers.stored_specs import ONLY_SHIPPED, WeightsSources
 
 FACE_MODEL = "hsc core symbols"
 """What made the vectors, as the vault's manifests name it."""
@@ -68,8 +69,8 @@ class FaceVectorSettings:
     """Of the checkpoint, as it stands in keys."""
     threads_per_slot: int
     """Threads of torch."""
-    weights: tuple[str, ...] = ()
-    """Paths of checkpoints that packs may have been made with, besides the shipped one."""
+    weights: WeightsSources = ONLY_SHIPPED
+    """Where checkpoints that packs were made with are looked for, besides the shipped one."""
 
     def __call__(self) -> "FaceVectorWorker":
         """Make the worker, in the process that it shall run in."""

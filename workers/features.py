@@ -9,7 +9,6 @@ No pixels are made. The one exception is a vault of codec `raw`, which holds not
 backbone makes the features, so that a raw vault gives the upper bound of what a task can find.
 """
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -18,15 +17,16 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from framevault.codecs.base import Changes, Codec, SupportsLatents, SupportsRepeats
-from framevault.codecs.dicm.codec import DicmCodec, load_dicm
+from framevault.codecs.base import Changes, SupportsLatents, SupportsRepeats
+from framevault.codecs.dicm.codec import DicmCodec
 from framevault.codecs.errors import BitstreamError
-from framevault.codecs.registry import load_codec
-from framevault.codecs.spec import CodecSpec, codec_fingerprint
+from framevault.codecs.spec import CodecSpec
 from framevault.storage.packs import Pack, PackHeader
 from framevault.storage.store import ObjectRef
+from framevault.workers.loaded_codecs import LoadedCodecs
 from framevault.workers.salvage import FeatureDecoder, FrameFault, SegmentRun
-from framevault.workers.weights import check_latents, find_pack_spec
+from framevault.workers.stored_specs import ONLY_SHIPPED, WeightsSources
+from framevault.workers.weights import check_latents
 
 ResultT = TypeVar("ResultT")
 
@@ -66,8 +66,8 @@ class FeatureSettings:
     """A torch device."""
     batch_size: int
     """Most frames that go through the networks in one call."""
-    weights: tuple[str, ...] = ()
-    """Paths of checkpoints that packs may have been made with, besides the shipped one."""
+    weights: WeightsSources = ONLY_SHIPPED
+    """Where checkpoints that packs were made with are looked for, besides the shipped one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,8 +147,7 @@ class FeatureReader:
         self._settings = settings
         self._own_head = head
         self._latents_of = latents_of
-        self._codecs: dict[str, Codec] = {}
-        self._loading = threading.Lock()
+        self._codecs = LoadedCodecs(device=settings.device, weights=settings.weights)
 
     def batches(self, pack: Pack) -> Iterator[FeatureBatch | FrameFault]:
         """Give the features of all frames of a segment, in order; of damaged ones, what is wrong.
@@ -174,16 +173,12 @@ class FeatureReader:
 
     def shipped_head(self) -> DicmCodec:
         """Load what makes the shipped codec's features from pixels, once."""
-        spec = CodecSpec(name="dicm", device=self._settings.device)
-        fingerprint = codec_fingerprint(spec)
-        with self._loading:
-            codec = self._codecs.get(fingerprint)
-            if not isinstance(codec, DicmCodec):
-                codec = self._codecs[fingerprint] = load_dicm(spec)
-            return codec
+        codec = self._codecs.load(CodecSpec(name="dicm", device=self._settings.device))
+        assert isinstance(codec, DicmCodec)
+        return codec
 
     def _decoder(self, header: PackHeader) -> FeatureDecoder:
-        codec = self._codec(header)
+        codec = self._codecs.of(header)
         decoder = codec.decoder(height=header.coded_height, width=header.coded_width)
         if self._latents_of is not None:
             check_latents(codec.spec, self._latents_of, name=f"segment {header.segment_id}")
@@ -196,19 +191,6 @@ class FeatureReader:
             return lambda streams: _all_differ(decode(streams))
         head = self._own_head or self.shipped_head().head_features
         return lambda streams: _all_differ(head(decode(streams)))
-
-    def _codec(self, header: PackHeader) -> Codec:
-        """Load the codec that made a pack, once.
-
-        Raises:
-            CodecError: Its weights are not here.
-        """
-        fingerprint, settings = header.codec_fingerprint, self._settings
-        spec = find_pack_spec(header, weights=settings.weights, device=settings.device)
-        with self._loading:
-            if fingerprint not in self._codecs:
-                self._codecs[fingerprint] = load_codec(spec)
-            return self._codecs[fingerprint]
 
     def _batch_size(self, header: PackHeader) -> int:
         kind = torch.device(self._settings.device).type

@@ -33,6 +33,7 @@ from framevault.workers.placed_faces import place_faces
 from framevault.workers.salvage import FrameFault
 from framevault.workers.standalone import Decoded, decode_chosen
 from framevault.workers.stored_faces import spec_of_faces
+from framevault.workers.stored_specs import ONLY_SHIPPED, WeightsSources
 
 Depth = int | Literal["nothing"] | None
 """How much of each stream is used: all, the core symbols and so many slices, or nothing (the mean face)."""
@@ -51,8 +52,8 @@ class RestoreSettings:
     """Most frames of a call."""
     num_slots: int
     """Calls that are on the device at once."""
-    weights: tuple[str, ...] = ()
-    """Paths of checkpoints that packs may have been made with, besides the shipped ones."""
+    weights: WeightsSources = ONLY_SHIPPED
+    """Where checkpoints that packs were made with are looked for, besides the shipped ones."""
     depth: Depth = None
     """How much of each stream is used."""
     edits: tuple[Edit, ...] = ()

@@ -21,6 +21,7 @@ from framevault.workers.features import StoredSegment
 from framevault.workers.ids import segment_id_of
 from framevault.workers.loaded_codecs import LoadedCodecs
 from framevault.workers.memory import keep_freed_memory
+from framevault.workers.stored_specs import ONLY_SHIPPED, WeightsSources
 from framevault.workers.weights import pack_settings
 
 
@@ -59,8 +60,8 @@ class ThinSettings:
     """Segments that are on the device at once: 1 on a GPU."""
     threads_per_slot: int
     """Threads of each such segment's networks."""
-    weights: tuple[str, ...] = ()
-    """Paths of checkpoints that packs may have been made with, besides the shipped one."""
+    weights: WeightsSources = ONLY_SHIPPED
+    """Where checkpoints that packs were made with are looked for, besides the shipped one."""
 
     def __call__(self) -> "ThinWorker":
         """Make the worker, in the process that it shall run in."""

@@ -1,6 +1,7 @@
 """Which checkpoint made a stored stream: found by fingerprint among the shipped one and those that a user names."""
 
 import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from torch import nn
@@ -20,10 +21,14 @@ from framevault.codecs.spec import (
     weights_digest,
 )
 from framevault.storage.documents import JsonValue
+from framevault.storage.index import VideoManifest
 from framevault.storage.packs import PackHeader
 
 SAME_HEAD = 1e-4
 """Heads that differ by less, relatively, give features that one detector reads."""
+
+DIGEST = re.compile(r"[0-9a-f]{64}")
+"""A SHA-256 in hex."""
 
 _HEAD = "networks.head."
 
@@ -37,6 +42,7 @@ def find_spec(
     slices: int | None = None,
     weights: Iterable[str] = (),
     device: str = "cpu",
+    hint: str = "",
 ) -> CodecSpec:
     """Return the spec whose fingerprint a pack or manifest bears. What codes its faces, if it has any, is found, too.
 
@@ -48,6 +54,7 @@ def find_spec(
         slices: And to how many it was thinned; None for whole streams.
         weights: Paths of checkpoints that are tried after the shipped one, of either of a codec's two if it has two.
         device: Where the codec shall run.
+        hint: What else the message says if there is none.
 
     Raises:
         CodecError: None of them made it, or a file can't be read; says what to do.
@@ -74,7 +81,7 @@ def find_spec(
         here, named = "others at every quality of faces", "both checkpoints that it and its faces were"
     raise CodecError(
         f"codec {name!r} with fingerprint {fingerprint[:16]} expected, this installation has {here}{own}: "
-        f"name {named} encoded with (--weights), or install the framevault version that wrote it"
+        f"name {named} encoded with (--weights), or install the framevault version that wrote it{hint}"
     )
 
 
@@ -97,7 +104,25 @@ def _tried_weights(name: str, weights: Sequence[str]) -> list[str | None]:
     return others if others and shipped is not None and not shipped.exists() else [None, *others]
 
 
-def find_pack_spec(header: PackHeader, *, weights: Iterable[str] = (), device: str = "cpu") -> CodecSpec:
+def find_video_spec(
+    manifest: VideoManifest, *, weights: Iterable[str] = (), device: str = "cpu", hint: str = ""
+) -> CodecSpec:
+    """Return the spec that a video's manifest describes; arguments and errors as of `find_spec`."""
+    return find_spec(
+        manifest.codec,
+        manifest.codec_fingerprint,
+        quality=manifest.quality,
+        bitstream_version=manifest.bitstream_version,
+        slices=manifest.slices,
+        weights=weights,
+        device=device,
+        hint=hint,
+    )
+
+
+def find_pack_spec(
+    header: PackHeader, *, weights: Iterable[str] = (), device: str = "cpu", hint: str = ""
+) -> CodecSpec:
     """Return the spec that a pack's header describes; arguments as of `find_spec`.
 
     Raises:
@@ -112,9 +137,43 @@ def find_pack_spec(header: PackHeader, *, weights: Iterable[str] = (), device: s
             slices=_slices_in(header.settings),
             weights=weights,
             device=device,
+            hint=hint,
         )
     except CodecError as error:
         raise CodecError(f"segment {header.segment_id}: {error}") from error
+
+
+def lacking_checkpoints(header: PackHeader, *, weights: Iterable[str] = ()) -> list[str]:
+    """Return the SHA-256, in hex, of the checkpoints that a pack needs and that are neither shipped nor given.
+
+    Raises:
+        CodecError: The header says of its faces what can't be, or a given file can't be read.
+    """
+    row, given = CODECS.get(header.codec), tuple(weights)
+    if row is None or row.checkpoint is None:
+        return []
+    needed = {header.codec: header.weights_digest}
+    if row.faces_codec is not None:
+        needed[row.faces_codec] = _faces_digest(header)
+    return [digest for codec, digest in needed.items() if digest not in _digests_here(codec, given)]
+
+
+def _faces_digest(header: PackHeader) -> str:
+    """Return the SHA-256 of the checkpoint that coded a pack's faces, in hex."""
+    faces = header.settings.get("faces")
+    digest = faces.get("weights") if isinstance(faces, dict) else None
+    if not isinstance(digest, str) or DIGEST.fullmatch(digest) is None:
+        raise CodecError(
+            f"segment {header.segment_id}: faces in the settings must name weights by 64 hex digits, got {digest!r}"
+        )
+    return digest
+
+
+def _digests_here(codec: str, weights: Sequence[str]) -> set[str]:
+    """Return the SHA-256 of a codec's shipped checkpoint, if there is one, and of those given, in hex."""
+    specs = [CodecSpec(name=codec, weights=path) for path in (None, *weights)]
+    shipped = specs[0].checkpoint_path
+    return {weights_digest(spec) for spec in (specs if shipped is not None and shipped.exists() else specs[1:])}
 
 
 def pack_settings(spec: CodecSpec) -> dict[str, JsonValue]:

@@ -1,6 +1,5 @@
 """`framevault classify`: what whole frames show, from a vault's stored features."""
 
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import pyarrow.compute as pc
 from framevault.configs.run import ClassifyJob, SimilarJob
 from framevault.pipeline.executors.base import EventSink, Executor
 from framevault.pipeline.exits import ExitCode
+from framevault.pipeline.jobs.checkpoints import weights_sources
 from framevault.pipeline.jobs.looking import (
     LookCounts,
     PartsBook,
@@ -38,6 +38,7 @@ from framevault.storage.store import Store
 from framevault.storage.vault import open_vault
 from framevault.workers.classifier import check_head, classifier_backbone, classifier_fingerprint, find_classifier
 from framevault.workers.classify import ClassifySettings, SegmentFacts
+from framevault.workers.stored_specs import StoredSpecs
 
 STAGES = ("read", "decode", "classify", "write")
 """What a stored segment goes through."""
@@ -96,7 +97,8 @@ def run_classify(job: ClassifyJob, *, on_event: EventSink) -> ClassifyResult:
         VaultError: There is no vault of this version.
         QueryError: The condition is no SQL condition over the frames view.
         CheckpointError: There is no such classifier, or its weights can't be had.
-        PreflightError: The vault was written with weights that this installation has not.
+        PreflightError: The vault was written with weights that are nowhere.
+        DamagedError: The vault's own weights are not what they must be.
         JobStoppedError: The store or the device failed for too long.
     """
     store = open_vault(job.vault, create=False)
@@ -139,13 +141,14 @@ def look_for_facts(
         on_event: Is told how it goes.
 
     Raises:
-        PreflightError: A video was encoded with weights that are not here, or holds another backbone's features.
+        PreflightError: A video was encoded with weights that are nowhere, or holds another backbone's features.
+        DamagedError: The vault's own weights are not what they must be.
         CheckpointError: The classifier was trained behind another head than what the vault holds comes from.
         JobStoppedError: The store or the device failed for too long.
     """
     reader = f"classifier {model.name}"
     backbone = classifier_backbone(model.name)
-    for spec in find_codecs(selection, weights=job.weights, backbone=backbone, reader=reader):
+    for spec in find_codecs(selection, StoredSpecs(weights_sources(job)), backbone=backbone, reader=reader):
         check_head(model.name, model.path, spec)
     book = open_facts_book(selection, model, kinds)
     counts = look_through(
@@ -215,7 +218,7 @@ def _classify_settings(
         batch_size=job.batch_size,
         num_slots=placement.num_slots,
         threads_per_slot=job.threads_per_worker,
-        weights=tuple(os.path.abspath(path) for path in job.weights),
+        weights=weights_sources(job),
     )
 
 

@@ -13,6 +13,7 @@ from framevault.pipeline.events import JobDone, JobStarted, Note, StageReport, T
 from framevault.pipeline.executors.base import EventSink, Executor, Outcome
 from framevault.pipeline.executors.policy import FailureCategory, classify
 from framevault.pipeline.exits import ExitCode
+from framevault.pipeline.jobs.checkpoints import keep_checkpoints
 from framevault.pipeline.jobs.ledger import Ledger, Totals
 from framevault.pipeline.jobs.settings import codec_spec, decode_limits, face_search, plan_settings
 from framevault.pipeline.placement import FAILURE_CATEGORIES, open_executor, place_worker
@@ -57,7 +58,8 @@ def run_compress(job: CompressJob, *, on_event: EventSink) -> Totals:
     Raises:
         InputError: A source is not there.
         VaultError: The vault's address is no vault of this version.
-        CodecError: The codec has no such slices.
+        CodecError: The codec has no such slices, or its checkpoint can't be read.
+        DamagedError: The checkpoint that the vault keeps is not as long as it must be.
         PreflightError: The settings do not fit together or this machine.
         JobStoppedError: The store or the device failed for too long, or the same bug showed on several videos.
     """
@@ -65,9 +67,12 @@ def run_compress(job: CompressJob, *, on_event: EventSink) -> Totals:
     locations = expand_inputs(job.inputs)
     settings = plan_settings(job)
     store = open_vault(job.vault, create=True)
+    codec = codec_spec(job)
+    # Before anything is encoded: no manifest may ever name a pack whose checkpoint is not there.
+    keep_checkpoints(store, [codec])
     ledger = Ledger(
         store,
-        codec=codec_spec(job),
+        codec=codec,
         plan_settings=settings,
         retry_failed=job.retry_failed,
     )

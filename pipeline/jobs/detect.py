@@ -12,6 +12,7 @@ from framevault.configs.run import DetectJob
 from framevault.pipeline.events import Note
 from framevault.pipeline.executors.base import EventSink, Executor
 from framevault.pipeline.exits import ExitCode
+from framevault.pipeline.jobs.checkpoints import weights_sources
 from framevault.pipeline.jobs.detector_choice import DetectorChoice, choose_detector
 from framevault.pipeline.jobs.looking import (
     LookCounts,
@@ -39,6 +40,7 @@ from framevault.storage.vault import open_vault
 from framevault.workers.detect import DetectSettings
 from framevault.workers.detectors.base import SCORE_FLOOR
 from framevault.workers.detectors.registry import detector_fingerprint, detector_head, detector_row
+from framevault.workers.stored_specs import StoredSpecs
 from framevault.workers.weights import has_head
 
 STAGES = ("read", "decode", "detect", "write")
@@ -86,16 +88,18 @@ def run_detect(job: DetectJob, *, on_event: EventSink) -> DetectResult:
         VaultError: There is no vault of this version.
         QueryError: The condition is no SQL condition over the frames view.
         DetectorError: There is no such detector, or its weights can't be had.
-        PreflightError: The vault was written with weights that this installation has not.
+        PreflightError: The vault was written with weights that are nowhere.
+        DamagedError: The vault's own weights are not what they must be.
         JobStoppedError: The store or the device failed for too long.
     """
     store = open_vault(job.vault, create=False)
     selection = select(store, job.where)
-    choice = choose_detector(job, stored_codecs(selection, weights=job.weights))
+    specs = StoredSpecs(weights_sources(job))
+    choice = choose_detector(job, stored_codecs(selection, specs))
     detector = choice.detector
     row = detector_row(detector, has_masks=job.masks)
     reader = f"detector {detector}"
-    for spec in find_codecs(selection, weights=job.weights, backbone=row.backbone, reader=reader):
+    for spec in find_codecs(selection, specs, backbone=row.backbone, reader=reader):
         if row.reads == "features" and not has_head(spec, detector_head(detector, weights=job.detector_weights)):
             on_event(
                 Note(
@@ -163,7 +167,7 @@ def _detect_settings(job: DetectJob, executor: Executor, *, detector: str, detec
         batch_size=job.batch_size,
         num_slots=placement.num_slots,
         threads_per_slot=job.threads_per_worker,
-        weights=tuple(os.path.abspath(path) for path in job.weights),
+        weights=weights_sources(job),
         detector_weights=None if job.detector_weights is None else os.path.abspath(job.detector_weights),
         has_masks=job.masks,
     )

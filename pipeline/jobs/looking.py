@@ -30,7 +30,8 @@ from framevault.storage.query import select_frames
 from framevault.storage.store import Store
 from framevault.workers.features import StoredSegment
 from framevault.workers.salvage import FrameFault
-from framevault.workers.weights import backbone_of, find_spec
+from framevault.workers.stored_specs import StoredSpecs
+from framevault.workers.weights import backbone_of
 
 
 class LookPart(Protocol):
@@ -111,41 +112,35 @@ def select(store: Store, where: str | None) -> Selection:
     return Selection(store=store, frames=frames, segment_ids=segment_ids, manifests=tuple(load_manifests(store)))
 
 
-def stored_codecs(selection: Selection, *, weights: Sequence[str]) -> list[tuple[str, CodecSpec]]:
+def stored_codecs(selection: Selection, specs: StoredSpecs) -> list[tuple[str, CodecSpec]]:
     """Return the name of each chosen video, and what encoded it.
 
     Args:
         selection: What was chosen.
-        weights: Paths of codec checkpoints besides the shipped one.
+        specs: Finds it.
 
     Raises:
-        PreflightError: A video was encoded with weights that are not here.
+        PreflightError: A video was encoded with weights that are nowhere.
+        DamagedError: The vault's own are not what they must be.
     """
     found: list[tuple[str, CodecSpec]] = []
     for manifest in selection.manifests:
         if not any(record.segment_id in selection.segment_ids for record in manifest.segments):
             continue
         try:
-            spec = find_spec(
-                manifest.codec,
-                manifest.codec_fingerprint,
-                quality=manifest.quality,
-                bitstream_version=manifest.bitstream_version,
-                slices=manifest.slices,
-                weights=weights,
-            )
+            spec = specs.of_video(manifest)
         except CodecError as error:
             raise PreflightError(f"video {manifest.name}: {error}") from error
         found.append((manifest.name, spec))
     return found
 
 
-def find_codecs(selection: Selection, *, weights: Sequence[str], backbone: str, reader: str) -> list[CodecSpec]:
+def find_codecs(selection: Selection, specs: StoredSpecs, *, backbone: str, reader: str) -> list[CodecSpec]:
     """Return what made the chosen segments' features; refuse those that can't be decoded here, or not be read.
 
     Args:
         selection: What was chosen.
-        weights: Paths of codec checkpoints besides the shipped one.
+        specs: Finds it.
         backbone: Whose features are read.
         reader: What reads them, for messages.
 
@@ -153,10 +148,11 @@ def find_codecs(selection: Selection, *, weights: Sequence[str], backbone: str, 
         A spec a checkpoint; none for pixels.
 
     Raises:
-        PreflightError: A video was encoded with weights that are not here, or holds another backbone's features.
+        PreflightError: A video was encoded with weights that are nowhere, or holds another backbone's features.
+        DamagedError: The vault's own weights are not what they must be.
     """
     found: dict[str | None, CodecSpec] = {}
-    for name, spec in stored_codecs(selection, weights=weights):
+    for name, spec in stored_codecs(selection, specs):
         try:
             stored = backbone_of(spec)
         except CodecError as error:

@@ -14,6 +14,7 @@ from framevault.configs.restore import RestoreJob
 from framevault.pipeline.events import JobDone, JobStarted, Note, StageReport, TaskDone, TaskFailed
 from framevault.pipeline.executors.base import EventSink, Executor, Outcome
 from framevault.pipeline.exits import ExitCode, PreflightError
+from framevault.pipeline.jobs.checkpoints import weights_sources
 from framevault.pipeline.jobs.restore_output import check_sheet, open_output, present_files, write_sheet
 from framevault.pipeline.jobs.restore_tasks import ChosenVideo, choose_videos, picture_tasks, tile_tasks, video_tasks
 from framevault.pipeline.placement import open_executor, place_worker
@@ -24,8 +25,8 @@ from framevault.storage.vault import open_vault
 from framevault.workers.output_folder import remove_leftovers
 from framevault.workers.restore import RestoreReceipt, RestoreTask, RestoreWorkerSettings, Tile
 from framevault.workers.restored import Depth, RestoreSettings, check_depth, check_restorable, edit_shift
+from framevault.workers.stored_specs import StoredSpecs
 from framevault.workers.video_file import has_encoder
-from framevault.workers.weights import find_spec
 
 STAGES = ("read", "decode", "write")
 """What a task goes through."""
@@ -73,8 +74,9 @@ def run_restore(job: RestoreJob, *, on_event: EventSink) -> RestoreResult:
     Raises:
         VaultError: There is no vault of this version.
         QueryError: The condition is no SQL condition over the frames view.
-        PreflightError: No frame is chosen; a video keeps no pictures, or was encoded with weights that are not here;
+        PreflightError: No frame is chosen; a video keeps no pictures, or was encoded with weights that are nowhere;
             slices, edits or the output don't fit.
+        DamagedError: The vault's own weights are not what they must be.
         JobStoppedError: The store or the device failed for too long.
     """
     store = open_vault(job.vault, create=False)
@@ -189,22 +191,16 @@ def _check(job: RestoreJob, videos: Sequence[ChosenVideo]) -> RestoreSettings:
         device="cpu",
         batch_size=job.batch_size,
         num_slots=1,
-        weights=tuple(os.path.abspath(path) for path in job.weights),
+        weights=weights_sources(job),
         depth=depth,
         edits=tuple(parse_edit(text) for text in job.edits),
         directions=None if job.directions is None else os.path.abspath(job.directions),
     )
+    specs = StoredSpecs(settings.weights)
     for video in videos:
         manifest = video.manifest
         try:
-            spec = find_spec(
-                manifest.codec,
-                manifest.codec_fingerprint,
-                quality=manifest.quality,
-                bitstream_version=manifest.bitstream_version,
-                slices=manifest.slices,
-                weights=settings.weights,
-            )
+            spec = specs.of_video(manifest)
             check_restorable(spec, name="it")
             check_depth(spec, depth)
             edit_shift(spec, settings.edits, settings.directions)

@@ -56,7 +56,8 @@ def run_similar(job: SimilarJob, *, on_event: EventSink) -> SimilarResult:
         VaultError: There is no vault of this version.
         QueryError: The condition is no SQL condition over the frames view.
         CheckpointError: There is no such classifier, or its weights can't be had.
-        PreflightError: The picture can't be read, or the vault was written with weights that are not here.
+        PreflightError: The picture can't be read, or the vault was written with weights that are nowhere.
+        DamagedError: The vault's own weights are not what they must be.
         JobStoppedError: The store or the device failed for too long.
     """
     if job.face:

@@ -1,6 +1,5 @@
 """`framevault similar --face`: the stored faces most like one on a picture, from their core symbols alone."""
 
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -13,6 +12,7 @@ from framevault.configs.run import SimilarJob
 from framevault.pipeline.events import Note
 from framevault.pipeline.executors.base import EventSink
 from framevault.pipeline.exits import PreflightError
+from framevault.pipeline.jobs.checkpoints import weights_sources
 from framevault.pipeline.jobs.classify import ChosenModel, open_facts_book
 from framevault.pipeline.jobs.looking import LookCounts, Selection, look_through, select, stored_codecs
 from framevault.pipeline.jobs.lost_frames import Look
@@ -23,6 +23,7 @@ from framevault.storage.similarity import FACE_KINDS, find_similar_faces
 from framevault.storage.vault import open_vault
 from framevault.workers.face_vectors import FACE_MODEL, FaceVectorSettings, face_fingerprint
 from framevault.workers.stored_faces import spec_of_faces
+from framevault.workers.stored_specs import StoredSpecs
 
 STAGES = ("read", "decode", "write")
 """What a stored segment goes through."""
@@ -41,13 +42,14 @@ def find_faces(job: SimilarJob, *, on_event: EventSink) -> tuple[pa.Table, LookC
         VaultError: There is no vault of this version.
         QueryError: The condition is no SQL condition over the frames view.
         PreflightError: The picture can't be read or shows no face, no chosen video holds faces, or they were written
-            with weights that are not here or with several.
+            with weights that are nowhere or with several.
+        DamagedError: The vault's own weights are not what they must be.
         JobStoppedError: The store or the device failed for too long.
     """
     frame_1hwc = read_picture(job.image)
     store = open_vault(job.vault, create=False)
     selection = _only_faces(select(store, job.where), on_event=on_event)
-    codecs = stored_codecs(selection, weights=job.weights)
+    codecs = stored_codecs(selection, StoredSpecs(weights_sources(job)))
     spec = _one_checkpoint(codecs)
     path = spec.checkpoint_path
     assert path is not None
@@ -142,5 +144,5 @@ def _worker_settings(job: SimilarJob, model: ChosenModel) -> FaceVectorSettings:
         vault_url=job.vault,
         model_fp=model.model_fp,
         threads_per_slot=job.threads_per_worker,
-        weights=tuple(os.path.abspath(path) for path in job.weights),
+        weights=weights_sources(job),
     )

@@ -1,7 +1,6 @@
 """`framevault thin`: stored streams at a lower rate, without their sources."""
 
 import json
-import os
 import sys
 import time
 from dataclasses import asdict
@@ -10,6 +9,7 @@ from framevault.configs.run import ThinJob
 from framevault.pipeline.events import JobDone, JobStarted, Note, StageReport, TaskDone, TaskFailed
 from framevault.pipeline.executors.base import EventSink, Executor, Outcome
 from framevault.pipeline.exits import ExitCode
+from framevault.pipeline.jobs.checkpoints import keep_checkpoints, weights_sources
 from framevault.pipeline.jobs.looking import select
 from framevault.pipeline.jobs.thin_ledger import ThinLedger, ThinTotals, plan_thinning
 from framevault.pipeline.placement import open_executor, place_worker
@@ -18,6 +18,7 @@ from framevault.pipeline.tables import describe_bytes
 from framevault.storage.store import Store
 from framevault.storage.vault import open_vault
 from framevault.workers.features import StoredSegment
+from framevault.workers.stored_specs import StoredSpecs
 from framevault.workers.thin import ThinReceipt, ThinSettings
 
 STAGES = ("read", "thin", "write")
@@ -46,16 +47,17 @@ def run_thin(job: ThinJob, *, on_event: EventSink) -> ThinTotals:
         VaultError: There is no vault of this version.
         StoreUnavailableError: The vault can't be written.
         QueryError: The condition is no SQL condition over the frames view.
-        PreflightError: The vault was written with weights that are not here, or nothing chosen can be thinned so far.
+        PreflightError: The vault was written with weights that are nowhere, or nothing chosen can be thinned so far.
+        DamagedError: The vault's own weights are not what they must be.
         JobStoppedError: The store or the device failed for too long.
     """
     started = time.monotonic()
     store = open_vault(job.vault, create=False)
     store.check_writable()
-    weights = tuple(os.path.abspath(path) for path in job.weights)
-    plan = plan_thinning(select(store, job.where), slices=job.slices, weights=weights)
+    plan = plan_thinning(select(store, job.where), StoredSpecs(weights_sources(job)), slices=job.slices)
     for reason, num_videos in plan.left.items():
         on_event(Note(text=f"{num_videos} of the chosen videos are left as they are: {reason}"))
+    keep_checkpoints(store, [run.spec for run in plan.runs])
     ledger = ThinLedger(store, plan.runs)
     tasks = ledger.pending()
     totals = ledger.totals
@@ -69,7 +71,7 @@ def run_thin(job: ThinJob, *, on_event: EventSink) -> ThinTotals:
         )
     )
     if tasks:
-        _run_tasks(tasks, job, store, ledger=ledger, weights=weights, on_event=on_event)
+        _run_tasks(tasks, job, store, ledger=ledger, on_event=on_event)
     on_event(
         JobDone(
             num_tasks_done=totals.segments_done,
@@ -87,17 +89,16 @@ def _run_tasks(
     store: Store,
     *,
     ledger: ThinLedger,
-    weights: tuple[str, ...],
     on_event: EventSink,
 ) -> None:
     with open_executor(job, store) as executor:
-        settings = _thin_settings(job, executor, weights)
+        settings = _thin_settings(job, executor)
         for outcome in executor.run(tasks, settings, on_event=on_event):
             ledger.add(outcome.task, None if outcome.receipt is None else outcome.receipt.record)
             _tell(outcome, on_event)
 
 
-def _thin_settings(job: ThinJob, executor: Executor, weights: tuple[str, ...]) -> ThinSettings:
+def _thin_settings(job: ThinJob, executor: Executor) -> ThinSettings:
     placement = place_worker(job, executor)
     return ThinSettings(
         vault_url=job.vault,
@@ -105,7 +106,7 @@ def _thin_settings(job: ThinJob, executor: Executor, weights: tuple[str, ...]) -
         device=placement.device,
         num_slots=placement.num_slots,
         threads_per_slot=job.threads_per_worker,
-        weights=weights,
+        weights=weights_sources(job),
     )
 
 

@@ -29,7 +29,7 @@ from framevault.storage.moving import carry_findings, missing_of, retire_segment
 from framevault.storage.store import Store
 from framevault.workers.features import StoredSegment
 from framevault.workers.ids import digest_of, segment_id_of
-from framevault.workers.weights import find_spec
+from framevault.workers.stored_specs import StoredSpecs
 
 RUN_DIGITS = 16
 """Hex digits of a run's id."""
@@ -104,16 +104,17 @@ class _OpenRun:
     """What became of the others, likewise."""
 
 
-def plan_thinning(selection: Selection, *, slices: int, weights: Sequence[str]) -> ThinPlan:
+def plan_thinning(selection: Selection, specs: StoredSpecs, *, slices: int) -> ThinPlan:
     """Find the runs of which chosen segments are to be thinned.
 
     Args:
         selection: What was chosen.
+        specs: Finds what encoded it.
         slices: Slices to keep.
-        weights: Paths of codec checkpoints besides the shipped one.
 
     Raises:
-        PreflightError: A video was encoded with weights that are not here; or nothing that was chosen can have so many
+        DamagedError: The vault's own weights are not what they must be.
+        PreflightError: A video was encoded with weights that are nowhere; or nothing that was chosen can have so many
             slices, or nothing was chosen.
     """
     runs: list[ThinRun] = []
@@ -123,7 +124,7 @@ def plan_thinning(selection: Selection, *, slices: int, weights: Sequence[str]) 
         records = tuple(each for each in manifest.segments if each.segment_id in selection.segment_ids)
         if not records:
             continue
-        spec = _spec_of(manifest, weights)
+        spec = _spec_of(manifest, specs)
         if spec.slices == slices:
             is_possible = True
             left[f"they have {slices} slices already"] += 1
@@ -256,20 +257,13 @@ def _missing_from(opened: _OpenRun, stored: Container[str]) -> tuple[MissingSegm
     return by_pts([*lost, *left])
 
 
-def _spec_of(manifest: VideoManifest, weights: Sequence[str]) -> CodecSpec:
+def _spec_of(manifest: VideoManifest, specs: StoredSpecs) -> CodecSpec:
     """Return what encoded a video.
 
     Raises:
-        PreflightError: Its weights are not here.
+        PreflightError: Its weights are nowhere.
     """
     try:
-        return find_spec(
-            manifest.codec,
-            manifest.codec_fingerprint,
-            quality=manifest.quality,
-            bitstream_version=manifest.bitstream_version,
-            slices=manifest.slices,
-            weights=weights,
-        )
+        return specs.of_video(manifest)
     except CodecError as error:
         raise PreflightError(f"video {manifest.name}: {error}") from error

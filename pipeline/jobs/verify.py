@@ -34,6 +34,7 @@ def print_verify(vault: str, *, as_json: bool) -> ExitCode:
 def _describe(counts: VerifyCounts) -> str:
     verdict = f"{counts.num_errors} errors" if counts.num_errors else "clean"
     facts = f", {counts.num_facts} labels, vectors and faces" if counts.num_facts else ""
+    facts += f", {counts.num_checkpoints} checkpoints" if counts.num_checkpoints else ""
     others = f", {counts.num_orphans} orphans" if counts.num_orphans else ""
     others += f", {counts.num_leftovers} leftovers" if counts.num_leftovers else ""
     return (

@@ -195,7 +195,9 @@ def test_a_thinned_vault_is_restored_as_the_whole_one_is_with_so_many_slices(fol
 
 
 def test_weights_that_are_not_here_are_a_usage_error(folder: Path, tmp_path: Path) -> None:
-    ended = run_command("restore", folder / "vault", tmp_path / "out")
+    shutil.copytree(folder / "vault", tmp_path / "vault", ignore=shutil.ignore_patterns("checkpoints"))
+
+    ended = run_command("restore", tmp_path / "vault", tmp_path / "out", "--checkpoint-cache", tmp_path / "cache")
 
     assert ended.code == 2
     assert "video stills" in ended.stderr

@@ -1,6 +1,7 @@
 """Vaults of codec hsc, through the command line: what is compressed, looked at, verified and thinned."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -52,8 +53,10 @@ def test_detect_looks_at_restored_frames(vault: Path, weights: Path) -> None:
     assert query_rows(vault, "select count(*) as n from all_detections")[0].keys() == {"n"}
 
 
-def test_without_its_weights_a_vault_is_refused_in_words(vault: Path) -> None:
-    ended = run_command("detect", vault)
+def test_without_its_weights_a_vault_is_refused_in_words(vault: Path, tmp_path: Path) -> None:
+    without = Path(shutil.copytree(vault, tmp_path / "vault", ignore=shutil.ignore_patterns("checkpoints")))
+
+    ended = run_command("detect", without, "--checkpoint-cache", tmp_path / "cache")
 
     assert ended.code == 2
     assert "name" in ended.stderr
