@@ -134,8 +134,10 @@ class AutoencoderStage:
             rgb_nchw, quality_n, slices_n, lowest_teaching=NONE_TEACHES if is_free else LOWEST_TEACHING
         )
         bpp_n = self._rates.bits_per_pixel(restored.core_bits_n + restored.latent_bits_n)
-        weight_n = self._rates.steering.weights(quality_n) * self._recipe.rate_share(progress)
-        loss = ((losses.distortion_n + weight_n * bpp_n) * self._rates.loss_factor(quality_n)).mean()
+        rate_n = self._recipe.rate_share(progress) * self._rates.weigh(
+            quality_n, core_bits_n=restored.core_bits_n, latent_bits_n=restored.latent_bits_n
+        )
+        loss = ((losses.distortion_n + rate_n) * self._rates.loss_factor(quality_n)).mean()
         loss = loss + STYLES_WEIGHT * restored.styles_error + GAP_WEIGHT * restored.feature_gap
         descended = self._descent.step(loss, rate=cosine_rate(progress))
         whole_n = self._rates.whole(slices_n)

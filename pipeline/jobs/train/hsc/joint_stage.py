@@ -169,7 +169,8 @@ class JointStage:
     ) -> dict[str, float]:
         """Go a step down the losses of picture and rate; returns figures by name."""
         bpp_n = self._rates.bits_per_pixel(coded.core_bits_n + coded.latent_bits_n)
-        rate = (self._rates.steering.weights(quality_n) * bpp_n * self._rates.loss_factor(quality_n)).mean()
+        rate_n = self._rates.weigh(quality_n, core_bits_n=coded.core_bits_n, latent_bits_n=coded.latent_bits_n)
+        rate = (rate_n * self._rates.loss_factor(quality_n)).mean()
         descended = self._descent.step(picture_loss + rate, rate=cosine_rate(progress))
         if descended.is_finite:
             self._parts.follow()

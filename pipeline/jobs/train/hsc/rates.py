@@ -33,6 +33,10 @@ HEAVY_WEIGHT = 4.0
 HEAVY_POWER = 0.25
 """Which root."""
 
+HEAVIEST_CORE = 1.0
+"""Weight of a bit a pixel of core symbols, at most. They are some 14 bytes at every quality, and all that search, edits
+and the shortest prefix have: under the weights of low qualities they fell to 5 bytes within 1,000 steps."""
+
 Restore = Callable[[Batch, Tensor, Tensor], tuple[Tensor, Tensor]]
 """Takes a batch, qualities and numbers of slices; gives bits and distortions, [N] each."""
 
@@ -60,6 +64,12 @@ class PictureRates:
     def bits_per_pixel(self, bits_n: Tensor) -> Tensor:
         """Return the rate of pictures of so many bits."""
         return bits_n / self._num_pixels
+
+    def weigh(self, quality_n: Tensor, *, core_bits_n: Tensor, latent_bits_n: Tensor) -> Tensor:
+        """Return the rate's part of each picture's loss, [N]."""
+        weight_n = self.steering.weights(quality_n)
+        core_n = weight_n.clamp_max(HEAVIEST_CORE) * self.bits_per_pixel(core_bits_n)
+        return core_n + weight_n * self.bits_per_pixel(latent_bits_n)
 
     def whole(self, slices_n: Tensor) -> Tensor:
         """Return which pictures are restored from all slices, bool [N]: what is steered."""

@@ -86,7 +86,8 @@ def _components(rest_pu: Tensor, *, num_components: int) -> Tensor:
     order = torch.argsort(values_u, descending=True)[:num_components]
     largest = values_u[order[0]].clamp_min(torch.finfo(torch.float64).tiny)
     is_real_k = values_u[order] > EIGENVALUE_FLOOR * largest
-    return (vectors_uu[:, order] * is_real_k / largest.sqrt()).T
+    scaled_uk: Tensor = vectors_uu[:, order] * is_real_k / largest.sqrt()
+    return scaled_uk.T
 
 
 def _start_gains(codec: FeatureCodec, silent: Tensor) -> None:

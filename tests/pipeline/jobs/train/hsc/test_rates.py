@@ -48,6 +48,17 @@ def test_low_qualities_do_not_have_all_of_the_gradient() -> None:
     assert factors[7] == 1
 
 
+def test_core_symbols_never_pay_more_than_high_qualities_latents_do() -> None:
+    rates = make_rates()
+    quality_n, bits_n, nothing_n = torch.tensor([0, 7]), torch.full((2,), 64.0**2), torch.zeros(2)
+
+    of_core = rates.weigh(quality_n, core_bits_n=bits_n, latent_bits_n=nothing_n)
+    of_latent = rates.weigh(quality_n, core_bits_n=nothing_n, latent_bits_n=bits_n)
+
+    assert of_core.tolist() == pytest.approx([1.0, 0.4], rel=1e-3)
+    assert of_latent.tolist() == pytest.approx([10.0, 0.4], rel=1e-3)
+
+
 def test_bytes_that_are_steered_to_follow_the_latents_size() -> None:
     job = make_setup().job
 
