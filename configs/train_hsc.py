@@ -49,9 +49,12 @@ class TrainHscJob(TrainSettings):
     clip_norm: float = Field(default=2.0, gt=0)
     """Longest gradient."""
 
+    revive: bool = False
+    """Stage `autoencoder` from a checkpoint: whether latent channels that have no symbols at the highest quality begin
+    anew. Of use where rates silenced them early; in a codec that was trained to its end they are not worth their bits."""
     free_share: float | None = Field(default=None, ge=0, le=0.9)
     """Stage `autoencoder`: share of it in which bits move nothing but the entropy model, so that channels come into use
-    before they must pay; None for a quarter where there are channels to find, and 0 where all are in use."""
+    before they must pay; None for a quarter with random networks or revived channels, and 0 otherwise."""
     target_bytes: Annotated[tuple[float, ...] | None, Field(strict=False)] = None
     """Bytes a picture to steer the eight qualities to; None for the start's own, or a table from random networks."""
     steer_gain: float = Field(default=0.003, ge=0, le=0.1)

@@ -74,7 +74,7 @@ SCRATCH = AutoencoderRecipe(
 REVIVAL = AutoencoderRecipe(
     learning_rate=6e-4, sized_rate=2e-3, first_ramp=0.05, ramp=0.35, steer_start=0.05, free_share=0.25
 )
-"""From a checkpoint's, some channels of which were silent."""
+"""From a checkpoint's, whose silent channels begin anew."""
 
 TUNING = AutoencoderRecipe(
     learning_rate=3e-4, sized_rate=1e-3, first_ramp=1.0, ramp=1.0, steer_start=0.02, free_share=0.0
@@ -106,7 +106,7 @@ class AutoencoderStage:
         setup.say(f"perceptual loss: features of {self._perceptual.name}")
         self.starts_from = start.path
         """The checkpoint that it began with."""
-        self._rates = PictureRates(self._make_steering(setup), self._config, self._device)
+        self._rates = PictureRates(self._make_steering(setup, is_codec=start.is_codec), self._config, self._device)
         rate = self._job.learning_rate or self._recipe.learning_rate
         sized_rate = self._recipe.sized_rate * rate / self._recipe.learning_rate
         self._descent = Descent(
@@ -180,14 +180,13 @@ class AutoencoderStage:
         return [measure_checkpoint(exported, pictures, self._perceptual, quality=quality) for quality in qualities]
 
     def _choose_recipe(self, setup: StageSetup[TrainHscJob], start: HscStart) -> AutoencoderRecipe:
-        """Return what suits the start, after its silent channels were revived."""
-        recipe = SCRATCH
-        if start.is_codec:
+        """Return what suits the start, after its silent channels were revived if that was asked for."""
+        recipe = TUNING if start.is_codec else SCRATCH
+        if start.is_codec and self._job.revive:
             samples = setup.draw_samples(self.draw, NUM_REVIVAL_BATCHES)
             num_silent = revive_channels(self._models, [signed(each.rgb_nchw, self._device) for each in samples])
-            if num_silent:
-                setup.say(f"{num_silent} of {self._config.latent} latent channels were silent, and begin anew")
-            recipe = REVIVAL if num_silent else TUNING
+            setup.say(f"{num_silent} of {self._config.latent} latent channels were silent, and begin anew")
+            recipe = REVIVAL
         chosen = self._job.free_share
         return recipe if chosen is None else replace(recipe, free_share=chosen)
 
@@ -213,9 +212,9 @@ class AutoencoderStage:
         )
         return restored, losses
 
-    def _make_steering(self, setup: StageSetup[TrainHscJob]) -> RateSteering:
+    def _make_steering(self, setup: StageSetup[TrainHscJob], *, is_codec: bool) -> RateSteering:
         start = self._recipe.free_share + self._recipe.steer_start
-        if self._recipe is not TUNING:
+        if not is_codec or self._job.revive:
             # What silent channels would have cost says nothing of what living ones will.
             return fresh_steering(self._job, self._config, start=start)
         return measured_steering(
