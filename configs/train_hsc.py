@@ -51,7 +51,7 @@ class TrainHscJob(TrainSettings):
 
     revive: bool = False
     """Stage `autoencoder` from a checkpoint: whether latent channels that have no symbols at the highest quality begin
-    anew. Of use where rates silenced them early; in a codec that was trained to its end they are not worth their bits."""
+    anew. Of use where rates silenced them early; in a codec that is fully trained they are not worth their bits."""
     free_share: float | None = Field(default=None, ge=0, le=0.9)
     """Stage `autoencoder`: share of it in which bits move nothing but the entropy model, so that channels come into use
     before they must pay; None for a quarter with random networks or revived channels, and 0 otherwise."""

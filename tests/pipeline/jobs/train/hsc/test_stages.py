@@ -99,10 +99,10 @@ def test_an_autoencoder_says_which_channels_were_silent(files: dict[str, Path], 
     tensors["networks.feature_codec.analysis.5.weight"][1:3] = 0
     save_checkpoint(tmp_path / "silent.safetensors", tensors, codec="hsc", config=config)
     said: list[str] = []
-    start = {"init": str(tmp_path / "silent.safetensors")}
+    init = str(tmp_path / "silent.safetensors")
 
-    stage = HSC.rows["autoencoder"].build(dataclasses.replace(make_setup(revive=True, **start), say=said.append))
-    HSC.rows["autoencoder"].build(dataclasses.replace(make_setup(**start), say=said.append))
+    stage = HSC.rows["autoencoder"].build(dataclasses.replace(make_setup(init=init, revive=True), say=said.append))
+    HSC.rows["autoencoder"].build(dataclasses.replace(make_setup(init=init), say=said.append))
 
     assert [text for text in said if "silent" in text] == ["2 of 6 latent channels were silent, and begin anew"]
     figures = step(stage, 0.1)
