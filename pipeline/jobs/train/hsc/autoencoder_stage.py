@@ -133,7 +133,7 @@ class AutoencoderStage:
         restored, losses = self._restore(
             rgb_nchw, quality_n, slices_n, lowest_teaching=NONE_TEACHES if is_free else LOWEST_TEACHING
         )
-        bpp_n = self._rates.bits_per_pixel(restored.core_bits_n + restored.latent_bits_n)
+        bpp_n = self._rates.bits_per_pixel(restored.symbol_bits_n)
         rate_n = self._recipe.rate_share(progress) * self._rates.weigh(
             quality_n, core_bits_n=restored.core_bits_n, latent_bits_n=restored.latent_bits_n
         )
@@ -149,7 +149,7 @@ class AutoencoderStage:
             "gradient": descended.gradient_norm,
             "skipped_not_finite": float(not descended.is_finite),
             "skipped_outlier": float(descended.is_outlier),
-            "rate_bpp": float(bpp_n.detach().mean()),
+            "rate_bpp": float(bpp_n.mean()),
             "core_bytes": float(restored.core_bits_n.detach().mean()) / 8,
             **losses.figures(),
             "styles": float(restored.styles_error.detach()),
@@ -228,4 +228,4 @@ class AutoencoderStage:
     def _bits_and_distortions(self, batch: Batch, quality_n: Tensor, slices_n: Tensor) -> tuple[Tensor, Tensor]:
         rgb_nchw = signed(batch.rgb_nchw, self._device)
         restored, losses = self._restore(rgb_nchw, quality_n, slices_n, lowest_teaching=LOWEST_TEACHING)
-        return restored.core_bits_n + restored.latent_bits_n, losses.distortion_n
+        return restored.symbol_bits_n, losses.distortion_n

@@ -168,7 +168,7 @@ class JointStage:
         self, coded: Coded, picture_loss: Tensor, quality_n: Tensor, slices_n: Tensor, *, progress: float
     ) -> dict[str, float]:
         """Go a step down the losses of picture and rate; returns figures by name."""
-        bpp_n = self._rates.bits_per_pixel(coded.core_bits_n + coded.latent_bits_n)
+        bpp_n = self._rates.bits_per_pixel(coded.symbol_bits_n)
         rate_n = self._rates.weigh(quality_n, core_bits_n=coded.core_bits_n, latent_bits_n=coded.latent_bits_n)
         rate = (rate_n * self._rates.loss_factor(quality_n)).mean()
         descended = self._descent.step(picture_loss + rate, rate=cosine_rate(progress))
@@ -180,7 +180,7 @@ class JointStage:
             "gradient": descended.gradient_norm,
             "skipped_not_finite": float(not descended.is_finite),
             "skipped_outlier": float(descended.is_outlier),
-            "rate_bpp": float(bpp_n.detach().mean()),
+            "rate_bpp": float(bpp_n.mean()),
             "core_bytes": float(coded.core_bits_n.detach().mean()) / 8,
             **self._rates.figures(),
         }
@@ -193,4 +193,4 @@ class JointStage:
     def _bits_and_distortions(self, batch: Batch, quality_n: Tensor, slices_n: Tensor) -> tuple[Tensor, Tensor]:
         rgb_nchw = signed(batch.rgb_nchw, self._device)
         coded, restored_nchw = self._restore(rgb_nchw, quality_n, slices_n)
-        return coded.core_bits_n + coded.latent_bits_n, self._compare(restored_nchw, rgb_nchw).distortion_n
+        return coded.symbol_bits_n, self._compare(restored_nchw, rgb_nchw).distortion_n

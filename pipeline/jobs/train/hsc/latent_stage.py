@@ -100,10 +100,11 @@ class LatentStage:
         """Learn from a batch at random qualities and numbers of slices."""
         quality_n, slices_n = self._rates.draw(batch.num_crops)
         coded, errors = self._code(batch, quality_n, slices_n)
-        bpp_n = self._rates.bits_per_pixel(coded.core_bits_n + coded.latent_bits_n)
+        bpp_n = self._rates.bits_per_pixel(coded.symbol_bits_n)
+        estimate_n = self._rates.bits_per_pixel(coded.core_bits_n + coded.latent_bits_n)
         ramp = 1.0 if self._is_tuning else min(1.0, FIRST_RAMP + progress / RAMP)
         weight_n = self._rates.steering.weights(quality_n) * ramp
-        loss = ((_distortion(errors) + weight_n * bpp_n) * self._rates.loss_factor(quality_n)).mean()
+        loss = ((_distortion(errors) + weight_n * estimate_n) * self._rates.loss_factor(quality_n)).mean()
         descended = self._descent.step(loss, rate=cosine_rate(progress))
         if descended.is_finite:
             self._parts.follow()
@@ -114,7 +115,7 @@ class LatentStage:
             "gradient": descended.gradient_norm,
             "skipped_not_finite": float(not descended.is_finite),
             "skipped_outlier": float(descended.is_outlier),
-            "rate_bpp": float(bpp_n.detach().mean()),
+            "rate_bpp": float(bpp_n.mean()),
             "core_bytes": float(coded.core_bits_n.detach().mean()) / 8,
             "styles": float(errors[0].detach().mean()),
             "feature": float(errors[1].detach().mean()),
@@ -166,7 +167,7 @@ class LatentStage:
 
     def _bits_and_distortions(self, batch: Batch, quality_n: Tensor, slices_n: Tensor) -> tuple[Tensor, Tensor]:
         coded, errors = self._code(batch, quality_n, slices_n)
-        return coded.core_bits_n + coded.latent_bits_n, _distortion(errors)
+        return coded.symbol_bits_n, _distortion(errors)
 
 
 def _distortion(errors: tuple[Tensor, Tensor]) -> Tensor:
