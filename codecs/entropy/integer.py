@@ -38,6 +38,9 @@ SIGNED_LIMIT = 127
 STORED_TYPES = (torch.int16, torch.int32, torch.uint8)
 """Of a layer's weights, biases and shifts in a checkpoint."""
 
+_MOST_PRODUCTS = 2**16
+"""Of weights and inputs, int64, to be summed up at a time: they stay in a processor's cache."""
+
 _EXACT_PRECISIONS = ("none", "ieee")
 
 
@@ -107,10 +110,9 @@ class IntConv2d(nn.Module):
         if not bool(((shift >= 1) & (shift <= LARGEST_SHIFT)).all()):
             raise ValueError(f"shifts must be 1 to {LARGEST_SHIFT}, got {sorted(set(shift.tolist()))}")
         bias = bias_o.long() + (1 << (shift - 1))
-        worst = (
-            weight_oikk.long().abs().sum(dim=(1, 2, 3)) * self.input_limit + bias_o.long().abs() + (1 << (shift - 1))
-        )
-        largest = int(weight_oikk.long().abs().max())
+        magnitude_oikk = weight_oikk.long().abs_()
+        worst = magnitude_oikk.sum(dim=(1, 2, 3)) * self.input_limit + bias_o.long().abs() + (1 << (shift - 1))
+        largest = int(magnitude_oikk.max())
         if largest > WEIGHT_LIMIT or int(worst.max()) >= SUM_LIMIT:
             raise ValueError(
                 f"weights must be at most {WEIGHT_LIMIT} and sums below 2^24, got {largest} "
@@ -142,8 +144,11 @@ class IntConv2d(nn.Module):
         x_nchw = _loud_input(self.in_channels, self.input_limit).to(self.weight.device)
         sums_nop = torch.matmul(self.weight, self._columns(x_nchw)).add_(self.bias).cpu()
         columns_kp = self._columns(x_nchw.cpu())[0].long()
-        # A sum of products instead of a matrix product: integers have none that is fast everywhere.
-        exact_op = (self.weight.cpu().long()[:, :, None] * columns_kp).sum(dim=1) + self.bias.cpu().long()
+        # A sum of products instead of a matrix product: integers have none that is fast everywhere. Some channels at a
+        # time: all products would be 36 times as large as the weights in their file.
+        channels = torch.split(self.weight.cpu(), max(1, _MOST_PRODUCTS // columns_kp.numel()))
+        products = ((weight_ok.long()[:, :, None] * columns_kp).sum(dim=1) for weight_ok in channels)
+        exact_op = torch.cat(list(products)) + self.bias.cpu().long()
         if not torch.equal(sums_nop[0].long(), exact_op):
             wrong = int((sums_nop[0].long() != exact_op).sum())
             raise RuntimeError(f"{wrong} of {exact_op.numel()} sums on {self.weight.device} are not exact")
