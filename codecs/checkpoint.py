@@ -54,3 +54,15 @@ def check_names(tensors: Mapping[str, Tensor], expected: Set[str]) -> None:
         raise ValueError(f"tensors are missing: {', '.join(missing[:5])} ({len(missing)} in all)")
     if unknown := sorted(tensors.keys() - expected):
         raise ValueError(f"tensors are unknown: {', '.join(unknown[:5])} ({len(unknown)} in all)")
+
+
+def check_shapes(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Check that some of a checkpoint's tensors, none of them missing, have the shapes that its codec needs.
+
+    Raises:
+        ValueError: Some have others; the message names the first ones, with what was expected and what came.
+    """
+    wrong = [name for name, shape in sorted(shapes.items()) if tuple(tensors[name].shape) != shape]
+    if wrong:
+        named = [f"{name} must be {list(shapes[name])}, got {list(tensors[name].shape)}" for name in wrong[:5]]
+        raise ValueError(f"tensors have other shapes: {'; '.join(named)} ({len(wrong)} in all)")

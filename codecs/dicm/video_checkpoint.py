@@ -16,16 +16,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from framevault.codecs.checkpoint import check_names, check_shapes
 from framevault.codecs.dicm.bitstream import Bitstream
 from framevault.codecs.dicm.checkpoint import GOLDEN_GRID
 from framevault.codecs.dicm.config import DicmConfig
 from framevault.codecs.dicm.symbols import LatentGrid
 from framevault.codecs.dicm.temporal_model import TemporalNetworks
 from framevault.codecs.dicm.video import SegmentState, SkipRule, VideoBitstream, is_intra
-from framevault.codecs.entropy.integer import IntConv2d, check_layers, layer_names, layer_tensors, load_layers
+from framevault.codecs.entropy.integer import IntConv2d, check_layers, layer_shapes, layer_tensors, load_layers
 from framevault.codecs.entropy.quantisation import convert
 from framevault.codecs.entropy.tables import FlagTable
 from framevault.codecs.errors import CodecError, GoldenMismatchError
+from framevault.codecs.hollow import allocate, build_hollow
+
+_OTHERS = {"tables.flags", "golden.video.latent16", "golden.video.lengths", "golden.video.streams"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -69,21 +73,29 @@ def video_names(config: DicmConfig) -> set[str]:
     """Return the names of all tensors of video mode; none without it."""
     if config.temporal == 0:
         return set()
-    layers = layer_names(TemporalNetworks(config, IntConv2d), "temporal")
-    golden = {"golden.video.latent16", "golden.video.lengths", "golden.video.streams"}
-    return layers | {"tables.flags"} | golden
+    return layer_shapes(_build_hollow(config), "temporal").keys() | _OTHERS
 
 
 def read_video(
     tensors: Mapping[str, Tensor], config: DicmConfig, bitstream: Bitstream
 ) -> tuple[VideoBitstream, GoldenVideo]:
-    """Build what a checkpoint describes, on the CPU.
+    """Build what a checkpoint describes, on the CPU; nothing larger than the tensors is made unless they fit.
+
+    Args:
+        tensors: All of the checkpoint's.
+        config: The checkpoint's, with video mode.
+        bitstream: Of its single frames.
 
     Raises:
-        RuntimeError, TypeError, ValueError: Tensors are of other shapes, or so large that sums would be inexact.
+        RuntimeError, TypeError, ValueError: Tensors are missing, of other shapes, or so large that sums would be
+            inexact; the message names one.
     """
-    running = TemporalNetworks(config, IntConv2d)
-    load_layers(running, "temporal", tensors)
+    running = _build_hollow(config)
+    shapes = layer_shapes(running, "temporal")
+    names = shapes.keys() | _OTHERS
+    check_names({name: tensor for name, tensor in tensors.items() if name in names}, names)
+    check_shapes(tensors, shapes)
+    load_layers(allocate(running), "temporal", tensors)
     video = VideoBitstream(intra=bitstream, networks=running, flag_table=FlagTable.from_tensor(tensors["tables.flags"]))
     return video, _read_golden(tensors, config)
 
@@ -114,6 +126,10 @@ def check_golden_video(video: VideoBitstream, golden: GoldenVideo, *, name: str,
             "what it encoded could not be decoded elsewhere. Run on another device (device: cpu), or install the "
             "versions that framevault is pinned to"
         )
+
+
+def _build_hollow(config: DicmConfig) -> TemporalNetworks:
+    return build_hollow(lambda: TemporalNetworks(config, IntConv2d))
 
 
 def _make_golden(video: VideoBitstream, config: DicmConfig) -> GoldenVideo:

@@ -89,6 +89,12 @@ class IntConv2d(nn.Module):
         self.bias: Tensor
         self.scale: Tensor
 
+    @property
+    def stored_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of what `load_integers` takes: [O, I, k, k], [O], [O]."""
+        out_channels = len(self.bias)
+        return (out_channels, self.in_channels, self.kernel_size, self.kernel_size), (out_channels,), (out_channels,)
+
     def load_integers(self, weight_oikk: Tensor, bias_o: Tensor, shift_o: Tensor) -> None:
         """Take a checkpoint's integers.
 
@@ -102,10 +108,9 @@ class IntConv2d(nn.Module):
         """
         if (types := [tensor.dtype for tensor in (weight_oikk, bias_o, shift_o)]) != list(STORED_TYPES):
             raise ValueError(f"weight, bias, shift must be {list(STORED_TYPES)}, got {types}")
-        shape = (len(self.bias), self.in_channels, self.kernel_size, self.kernel_size)
-        if tuple(weight_oikk.shape) != shape or bias_o.shape != shape[:1] or shift_o.shape != shape[:1]:
-            got = [list(tensor.shape) for tensor in (weight_oikk, bias_o, shift_o)]
-            raise ValueError(f"weight, bias, shift must be {list(shape)}, [{shape[0]}], [{shape[0]}], got {got}")
+        if (found := tuple(tuple(tensor.shape) for tensor in (weight_oikk, bias_o, shift_o))) != self.stored_shapes:
+            expected, got = (", ".join(str(list(shape)) for shape in shapes) for shapes in (self.stored_shapes, found))
+            raise ValueError(f"weight, bias, shift must be {expected}, got [{got}]")
         shift = shift_o.long()
         if not bool(((shift >= 1) & (shift <= LARGEST_SHIFT)).all()):
             raise ValueError(f"shifts must be 1 to {LARGEST_SHIFT}, got {sorted(set(shift.tolist()))}")
@@ -175,9 +180,13 @@ def integer_layers(networks: nn.Module) -> dict[str, IntConv2d]:
     return {name: layer for name, layer in networks.named_modules() if isinstance(layer, IntConv2d)}
 
 
-def layer_names(networks: nn.Module, prefix: str) -> set[str]:
-    """Return the names of the tensors that `layer_tensors` gives."""
-    return {f"{prefix}.{name}.{part}" for name in integer_layers(networks) for part in LAYER_PARTS}
+def layer_shapes(networks: nn.Module, prefix: str) -> dict[str, tuple[int, ...]]:
+    """Return the names and shapes of the tensors that `layer_tensors` gives."""
+    return {
+        f"{prefix}.{name}.{part}": shape
+        for name, layer in integer_layers(networks).items()
+        for part, shape in zip(LAYER_PARTS, layer.stored_shapes, strict=True)
+    }
 
 
 def layer_tensors(networks: nn.Module, prefix: str) -> dict[str, Tensor]:
