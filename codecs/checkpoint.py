@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Set
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -66,3 +67,13 @@ def check_shapes(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, 
     if wrong:
         named = [f"{name} must be {list(shapes[name])}, got {list(tensors[name].shape)}" for name in wrong[:5]]
         raise ValueError(f"tensors have other shapes: {'; '.join(named)} ({len(wrong)} in all)")
+
+
+def check_tensor(name: str, tensor: Tensor, *, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    """Check a tensor's type and shape.
+
+    Raises:
+        ValueError: It has others; the message names it.
+    """
+    if tensor.dtype != dtype or tuple(tensor.shape) != shape:
+        raise ValueError(f"{name} must be {dtype} {list(shape)}, got {tensor.dtype} {list(tensor.shape)}")

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from framevault.codecs.checkpoint import check_names, check_shapes
+from framevault.codecs.checkpoint import check_names, check_shapes, check_tensor
 from framevault.codecs.dicm.bitstream import Bitstream
 from framevault.codecs.dicm.config import DicmConfig
 from framevault.codecs.dicm.entropy_model import EntropyNetworks
@@ -162,9 +162,7 @@ def _read_golden(tensors: Mapping[str, Tensor], config: DicmConfig) -> GoldenVec
         "stream": (torch.uint8, (tensors["golden.stream"].numel(),)),
     }
     for part, (dtype, shape) in expected.items():
-        tensor = tensors[f"golden.{part}"]
-        if tensor.dtype != dtype or tuple(tensor.shape) != shape:
-            raise ValueError(f"golden.{part} must be {dtype} {list(shape)}, got {tensor.dtype} {list(tensor.shape)}")
+        check_tensor(f"golden.{part}", tensors[f"golden.{part}"], dtype=dtype, shape=shape)
     return GoldenVector(
         z_nchw=tensors["golden.z"].float(),
         latent16_nchw=tensors["golden.latent16"].float(),

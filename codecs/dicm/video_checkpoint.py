@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from framevault.codecs.checkpoint import check_names, check_shapes
+from framevault.codecs.checkpoint import check_names, check_shapes, check_tensor
 from framevault.codecs.dicm.bitstream import Bitstream
 from framevault.codecs.dicm.checkpoint import GOLDEN_GRID
 from framevault.codecs.dicm.config import DicmConfig
@@ -144,14 +144,17 @@ def _make_golden(video: VideoBitstream, config: DicmConfig) -> GoldenVideo:
 
 
 def _read_golden(tensors: Mapping[str, Tensor], config: DicmConfig) -> GoldenVideo:
-    latent16_nmhw = tensors["golden.video.latent16"]
-    payload = tensors["golden.video.streams"].byte().numpy().tobytes()
+    expected = {
+        "latent16": (torch.int32, (2, config.latent, GOLDEN_GRID.height, GOLDEN_GRID.width)),
+        "lengths": (torch.int32, (2,)),
+        "streams": (torch.uint8, (tensors["golden.video.streams"].numel(),)),
+    }
+    for part, (dtype, shape) in expected.items():
+        check_tensor(f"golden.video.{part}", tensors[f"golden.video.{part}"], dtype=dtype, shape=shape)
+    payload = tensors["golden.video.streams"].numpy().tobytes()
     lengths = tensors["golden.video.lengths"].tolist()
-    if latent16_nmhw.shape[:2] != (2, config.latent) or len(lengths) != 2 or sum(lengths) != len(payload):
-        raise ValueError(
-            f"golden.video must hold two frames of {config.latent} channels, got {list(latent16_nmhw.shape)} and "
-            f"lengths {lengths} for {len(payload)} bytes"
-        )
+    if min(lengths) < 0 or sum(lengths) != len(payload):
+        raise ValueError(f"golden.video.lengths must sum up to the streams' {len(payload)} bytes, got {lengths}")
     starts = [0, *itertools.accumulate(lengths)]
     streams = tuple(payload[start:end] for start, end in itertools.pairwise(starts))
-    return GoldenVideo(latent16_nmhw=latent16_nmhw.float(), streams=streams)
+    return GoldenVideo(latent16_nmhw=tensors["golden.video.latent16"].float(), streams=streams)

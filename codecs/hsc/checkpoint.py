@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from framevault.codecs.checkpoint import check_names, check_shapes
+from framevault.codecs.checkpoint import check_names, check_shapes, check_tensor
 from framevault.codecs.entropy.integer import (
     IntConv2d,
     check_exact_matmul,
@@ -197,7 +197,7 @@ def _read_golden(tensors: Mapping[str, Tensor], config: HscConfig) -> GoldenVect
         "stream": (torch.uint8, (tensors["golden.stream"].numel(),)),
     }
     for part, (dtype, shape) in expected.items():
-        _check_tensor(f"golden.{part}", tensors[f"golden.{part}"], dtype=dtype, shape=shape)
+        check_tensor(f"golden.{part}", tensors[f"golden.{part}"], dtype=dtype, shape=shape)
     return GoldenVector(
         core_nk=tensors["golden.core"].float(),
         latent16_nmgg=tensors["golden.latent16"].float(),
@@ -208,16 +208,11 @@ def _read_golden(tensors: Mapping[str, Tensor], config: HscConfig) -> GoldenVect
 def _read_limits(tensors: Mapping[str, Tensor]) -> DomainLimits:
     for name in _MEASURES:
         limits = tensors[f"limits.{name}"]
-        _check_tensor(f"limits.{name}", limits, dtype=torch.float32, shape=(NUM_QUALITIES,))
+        check_tensor(f"limits.{name}", limits, dtype=torch.float32, shape=(NUM_QUALITIES,))
         if not bool(torch.isfinite(limits).all()):
             raise ValueError(f"limits.{name} holds values that are no numbers")
     psnr_db, ssim = (tuple(tensors[f"limits.{name}"].tolist()) for name in _MEASURES)
     return DomainLimits(psnr_db=psnr_db, ssim=ssim)
-
-
-def _check_tensor(name: str, tensor: Tensor, *, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
-    if tensor.dtype != dtype or tuple(tensor.shape) != shape:
-        raise ValueError(f"{name} must be {dtype} {list(shape)}, got {tensor.dtype} {list(tensor.shape)}")
 
 
 def _make_bitstream(
