@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Set
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -54,3 +55,25 @@ def check_names(tensors: Mapping[str, Tensor], expected: Set[str]) -> None:
         raise ValueError(f"tensors are missing: {', '.join(missing[:5])} ({len(missing)} in all)")
     if unknown := sorted(tensors.keys() - expected):
         raise ValueError(f"tensors are unknown: {', '.join(unknown[:5])} ({len(unknown)} in all)")
+
+
+def check_shapes(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Check that some of a checkpoint's tensors, none of them missing, have the shapes that its codec needs.
+
+    Raises:
+        ValueError: Some have others; the message names the first ones, with what was expected and what came.
+    """
+    wrong = [name for name, shape in sorted(shapes.items()) if tuple(tensors[name].shape) != shape]
+    if wrong:
+        named = [f"{name} must be {list(shapes[name])}, got {list(tensors[name].shape)}" for name in wrong[:5]]
+        raise ValueError(f"tensors have other shapes: {'; '.join(named)} ({len(wrong)} in all)")
+
+
+def check_tensor(name: str, tensor: Tensor, *, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    """Check a tensor's type and shape.
+
+    Raises:
+        ValueError: It has others; the message names it.
+    """
+    if tensor.dtype != dtype or tuple(tensor.shape) != shape:
+        raise ValueError(f"{name} must be {dtype} {list(shape)}, got {tensor.dtype} {list(tensor.shape)}")

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from framevault.codecs.base import Decoder, SupportsEditing
 from framevault.codecs.checkpoint_header import read_config
-from framevault.codecs.errors import CodecError
+from framevault.codecs.errors import CheckpointError, CodecError
 from framevault.codecs.hsc.config import HscConfig
 from framevault.codecs.hsc.directions import directions_path, generator_fingerprint, load_directions
 from framevault.codecs.hsc.editing import Edit, move, total_shift
@@ -141,7 +141,7 @@ def check_depth(spec: CodecSpec, depth: Depth) -> None:
 
     Raises:
         CodecError: The codec has no slices, or not so many.
-        CheckpointError: The checkpoint can't be read.
+        CheckpointError: The checkpoint can't be read, or its configuration is none.
     """
     if depth is None:
         return
@@ -156,7 +156,11 @@ def check_depth(spec: CodecSpec, depth: Depth) -> None:
 def _config(spec: CodecSpec) -> HscConfig:
     path = spec.checkpoint_path
     assert path is not None
-    return HscConfig.from_json(read_config(path, codec=spec.name))
+    config_json = read_config(path, codec=spec.name)
+    try:
+        return HscConfig.from_json(config_json)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} does not fit the {spec.name} codec: {error}") from error
 
 
 def _no_slices(spec: CodecSpec) -> CodecError:

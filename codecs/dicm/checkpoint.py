@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from framevault.codecs.checkpoint import check_names
+from framevault.codecs.checkpoint import check_names, check_shapes, check_tensor
 from framevault.codecs.dicm.bitstream import Bitstream
 from framevault.codecs.dicm.config import DicmConfig
 from framevault.codecs.dicm.entropy_model import EntropyNetworks
@@ -28,7 +28,7 @@ from framevault.codecs.entropy.integer import (
     IntConv2d,
     check_exact_matmul,
     check_layers,
-    layer_names,
+    layer_shapes,
     layer_tensors,
     load_layers,
 )
@@ -36,6 +36,7 @@ from framevault.codecs.entropy.latents import MEAN_STEPS, NUM_SCALES
 from framevault.codecs.entropy.quantisation import convert
 from framevault.codecs.entropy.tables import FrequencyTables, read_tables, table_names, table_tensors
 from framevault.codecs.errors import CodecError, GoldenMismatchError
+from framevault.codecs.hollow import allocate, build_hollow
 
 GOLDEN_GRID = LatentGrid(7, 5)
 """Positions of the golden vector: no multiple of z's stride."""
@@ -89,18 +90,18 @@ def export_tensors(
 def read_tensors(
     tensors: Mapping[str, Tensor], config_json: Mapping[str, object]
 ) -> tuple[DicmNetworks, Bitstream, GoldenVector]:
-    """Build what a checkpoint describes, on the CPU.
+    """Build what a checkpoint describes, on the CPU; nothing larger than the tensors is made unless they fit.
 
     Raises:
         KeyError, RuntimeError, TypeError, ValueError: Tensors are missing, unknown, of other shapes, no numbers, or so
             large that sums would be inexact; the message names one.
     """
     config = DicmConfig.from_json(config_json)
-    networks = DicmNetworks(config)
-    running = EntropyNetworks(config, IntConv2d)
-    _check_names(networks, running, tensors)
-    networks.load_state_dict(_below("networks.", tensors))
-    load_layers(running, "entropy", tensors)
+    networks = build_hollow(lambda: DicmNetworks(config))
+    running = build_hollow(lambda: EntropyNetworks(config, IntConv2d))
+    _check_tensors(networks, running, tensors)
+    allocate(networks).load_state_dict(_below("networks.", tensors))
+    load_layers(allocate(running), "entropy", tensors)
     for name, tensor in networks.state_dict().items():
         if not bool(torch.isfinite(tensor).all()):
             raise ValueError(f"networks.{name} holds values that are no numbers")
@@ -161,9 +162,7 @@ def _read_golden(tensors: Mapping[str, Tensor], config: DicmConfig) -> GoldenVec
         "stream": (torch.uint8, (tensors["golden.stream"].numel(),)),
     }
     for part, (dtype, shape) in expected.items():
-        tensor = tensors[f"golden.{part}"]
-        if tensor.dtype != dtype or tuple(tensor.shape) != shape:
-            raise ValueError(f"golden.{part} must be {dtype} {list(shape)}, got {tensor.dtype} {list(tensor.shape)}")
+        check_tensor(f"golden.{part}", tensors[f"golden.{part}"], dtype=dtype, shape=shape)
     return GoldenVector(
         z_nchw=tensors["golden.z"].float(),
         latent16_nchw=tensors["golden.latent16"].float(),
@@ -191,9 +190,9 @@ def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _check_names(networks: DicmNetworks, running: EntropyNetworks, tensors: Mapping[str, Tensor]) -> None:
-    expected = {f"networks.{name}" for name in networks.state_dict()}
-    expected |= layer_names(running, "entropy")
-    expected |= table_names("hyper") | table_names("latent")
-    expected |= {"golden.z", "golden.latent16", "golden.stream"}
-    check_names(tensors, expected)
+def _check_tensors(networks: DicmNetworks, running: EntropyNetworks, tensors: Mapping[str, Tensor]) -> None:
+    shapes = {f"networks.{name}": tuple(tensor.shape) for name, tensor in networks.state_dict().items()}
+    shapes |= layer_shapes(running, "entropy")
+    others = table_names("hyper") | table_names("latent") | {"golden.z", "golden.latent16", "golden.stream"}
+    check_names(tensors, shapes.keys() | others)
+    check_shapes(tensors, shapes)

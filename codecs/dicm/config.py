@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args
 
+from framevault.codecs.sizes import MOST_PARTS, check_size
+
 BlockKind = Literal["gated", "hornet"]
 """Which residual blocks g_a and g_s are made of; `architectures.py` has a row for each."""
 
@@ -62,7 +64,12 @@ class DicmConfig:
     """Of g_a and g_s. Checkpoints that don't say have gated ones."""
 
     def __post_init__(self) -> None:
-        """Check that the slices are the latent's."""
+        """Check that the sizes can be built, and that the slices are the latent's."""
+        for name in ("wide", "deep", "latent", "hyper", "context"):
+            check_size(name, getattr(self, name))
+        for name in ("temporal", "skip_below"):
+            check_size(name, getattr(self, name), least=0)
+        check_size("the number of slices", len(self.slices), most=MOST_PARTS)
         if not self.slices or min(self.slices) < 1 or sum(self.slices) != self.latent:
             raise ValueError(f"slices must be positive and sum up to the latent's {self.latent}, got {self.slices}")
 
@@ -86,12 +93,13 @@ class DicmConfig:
 
         Raises:
             TypeError: A value is of another type, missing, or unknown.
-            ValueError: There are no such blocks or backbone, or the slices are not the latent's.
+            ValueError: There are no such blocks or backbone, a size is out of bounds, or the slices are not the
+                latent's.
         """
         fields = dict(values)
         slices = fields.pop("slices", None)
         if not isinstance(slices, list | tuple):
-            raise TypeError(f"slices must be a list of whole numbers, got {slices!r}")
+            raise TypeError(f"slices must be a list of whole numbers, got {slices!r:.200}")
         return cls(
             slices=tuple(_whole("slices", value) for value in slices),
             blocks=_one_of("blocks", fields.pop("blocks", "gated"), known=get_args(BlockKind)),
@@ -104,10 +112,10 @@ def _one_of(name: str, value: object, *, known: tuple[NameT, ...]) -> NameT:
     for each in known:
         if value == each:
             return each
-    raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+    raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r:.200}")
 
 
 def _whole(name: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a whole number, got {value!r}")
+        raise TypeError(f"{name} must be a whole number, got {value!r:.200}")
     return value

@@ -44,11 +44,13 @@ class DicmNetworks(nn.Module):
         self.g_a = build_analysis(config, blocks=config.blocks, head_channels=row.head_channels)
         self.g_s = build_synthesis(config, blocks=config.blocks, head_channels=row.head_channels)
         self.h_a = build_hyper_analysis(config)
-        steps = torch.linspace(0, 1, NUM_QUALITIES)[:, None].expand(-1, config.latent)
-        # Steps 1/3.5 to 1/20: latents of unit size rounded to integers would carry no information at the start.
-        log_gain = torch.log(torch.tensor(3.5)) + steps * torch.log(torch.tensor(20 / 3.5))
-        self.log_gain = nn.Parameter(log_gain.clone())
-        self.log_inverse_gain = nn.Parameter(-log_gain.clone())
+        # Wherever the networks are built: the first `linspace` on `meta` takes a quarter of a second.
+        with torch.device("cpu"):
+            steps_q = torch.linspace(0, 1, NUM_QUALITIES)
+            # Steps 1/3.5 to 1/20: latents of unit size rounded to integers would carry no information at the start.
+            log_gain_q = torch.log(torch.tensor(3.5)) + steps_q * torch.log(torch.tensor(20 / 3.5))
+        self.log_gain = nn.Parameter(torch.empty(NUM_QUALITIES, config.latent).copy_(log_gain_q[:, None]))
+        self.log_inverse_gain = nn.Parameter(torch.empty(NUM_QUALITIES, config.latent).copy_(-log_gain_q[:, None]))
         self.register_buffer("feature_mean", torch.zeros(row.head_channels))
         self.register_buffer("feature_std", torch.ones(row.head_channels))
         self.feature_mean: Tensor

@@ -16,16 +16,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from framevault.codecs.checkpoint import check_names, check_shapes, check_tensor
 from framevault.codecs.dicm.bitstream import Bitstream
 from framevault.codecs.dicm.checkpoint import GOLDEN_GRID
 from framevault.codecs.dicm.config import DicmConfig
 from framevault.codecs.dicm.symbols import LatentGrid
 from framevault.codecs.dicm.temporal_model import TemporalNetworks
 from framevault.codecs.dicm.video import SegmentState, SkipRule, VideoBitstream, is_intra
-from framevault.codecs.entropy.integer import IntConv2d, check_layers, layer_names, layer_tensors, load_layers
+from framevault.codecs.entropy.integer import IntConv2d, check_layers, layer_shapes, layer_tensors, load_layers
 from framevault.codecs.entropy.quantisation import convert
 from framevault.codecs.entropy.tables import FlagTable
 from framevault.codecs.errors import CodecError, GoldenMismatchError
+from framevault.codecs.hollow import allocate, build_hollow
+
+_OTHERS = {"tables.flags", "golden.video.latent16", "golden.video.lengths", "golden.video.streams"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -69,21 +73,29 @@ def video_names(config: DicmConfig) -> set[str]:
     """Return the names of all tensors of video mode; none without it."""
     if config.temporal == 0:
         return set()
-    layers = layer_names(TemporalNetworks(config, IntConv2d), "temporal")
-    golden = {"golden.video.latent16", "golden.video.lengths", "golden.video.streams"}
-    return layers | {"tables.flags"} | golden
+    return layer_shapes(_build_hollow(config), "temporal").keys() | _OTHERS
 
 
 def read_video(
     tensors: Mapping[str, Tensor], config: DicmConfig, bitstream: Bitstream
 ) -> tuple[VideoBitstream, GoldenVideo]:
-    """Build what a checkpoint describes, on the CPU.
+    """Build what a checkpoint describes, on the CPU; nothing larger than the tensors is made unless they fit.
+
+    Args:
+        tensors: All of the checkpoint's.
+        config: The checkpoint's, with video mode.
+        bitstream: Of its single frames.
 
     Raises:
-        RuntimeError, TypeError, ValueError: Tensors are of other shapes, or so large that sums would be inexact.
+        RuntimeError, TypeError, ValueError: Tensors are missing, of other shapes, or so large that sums would be
+            inexact; the message names one.
     """
-    running = TemporalNetworks(config, IntConv2d)
-    load_layers(running, "temporal", tensors)
+    running = _build_hollow(config)
+    shapes = layer_shapes(running, "temporal")
+    names = shapes.keys() | _OTHERS
+    check_names({name: tensor for name, tensor in tensors.items() if name in names}, names)
+    check_shapes(tensors, shapes)
+    load_layers(allocate(running), "temporal", tensors)
     video = VideoBitstream(intra=bitstream, networks=running, flag_table=FlagTable.from_tensor(tensors["tables.flags"]))
     return video, _read_golden(tensors, config)
 
@@ -116,6 +128,10 @@ def check_golden_video(video: VideoBitstream, golden: GoldenVideo, *, name: str,
         )
 
 
+def _build_hollow(config: DicmConfig) -> TemporalNetworks:
+    return build_hollow(lambda: TemporalNetworks(config, IntConv2d))
+
+
 def _make_golden(video: VideoBitstream, config: DicmConfig) -> GoldenVideo:
     """Code a frame of random latents, and one in which some positions differ."""
     random = torch.Generator().manual_seed(20251122)
@@ -128,14 +144,17 @@ def _make_golden(video: VideoBitstream, config: DicmConfig) -> GoldenVideo:
 
 
 def _read_golden(tensors: Mapping[str, Tensor], config: DicmConfig) -> GoldenVideo:
-    latent16_nmhw = tensors["golden.video.latent16"]
-    payload = tensors["golden.video.streams"].byte().numpy().tobytes()
+    expected = {
+        "latent16": (torch.int32, (2, config.latent, GOLDEN_GRID.height, GOLDEN_GRID.width)),
+        "lengths": (torch.int32, (2,)),
+        "streams": (torch.uint8, (tensors["golden.video.streams"].numel(),)),
+    }
+    for part, (dtype, shape) in expected.items():
+        check_tensor(f"golden.video.{part}", tensors[f"golden.video.{part}"], dtype=dtype, shape=shape)
+    payload = tensors["golden.video.streams"].numpy().tobytes()
     lengths = tensors["golden.video.lengths"].tolist()
-    if latent16_nmhw.shape[:2] != (2, config.latent) or len(lengths) != 2 or sum(lengths) != len(payload):
-        raise ValueError(
-            f"golden.video must hold two frames of {config.latent} channels, got {list(latent16_nmhw.shape)} and "
-            f"lengths {lengths} for {len(payload)} bytes"
-        )
+    if min(lengths) < 0 or sum(lengths) != len(payload):
+        raise ValueError(f"golden.video.lengths must sum up to the streams' {len(payload)} bytes, got {lengths}")
     starts = [0, *itertools.accumulate(lengths)]
     streams = tuple(payload[start:end] for start, end in itertools.pairwise(starts))
-    return GoldenVideo(latent16_nmhw=latent16_nmhw.float(), streams=streams)
+    return GoldenVideo(latent16_nmhw=tensors["golden.video.latent16"].float(), streams=streams)

@@ -38,6 +38,9 @@ SIGNED_LIMIT = 127
 STORED_TYPES = (torch.int16, torch.int32, torch.uint8)
 """Of a layer's weights, biases and shifts in a checkpoint."""
 
+_MOST_PRODUCTS = 2**16
+"""Of weights and inputs, int64, to be summed up at a time: they stay in a processor's cache."""
+
 _EXACT_PRECISIONS = ("none", "ieee")
 
 
@@ -86,6 +89,12 @@ class IntConv2d(nn.Module):
         self.bias: Tensor
         self.scale: Tensor
 
+    @property
+    def stored_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of what `load_integers` takes: [O, I, k, k], [O], [O]."""
+        out_channels = len(self.bias)
+        return (out_channels, self.in_channels, self.kernel_size, self.kernel_size), (out_channels,), (out_channels,)
+
     def load_integers(self, weight_oikk: Tensor, bias_o: Tensor, shift_o: Tensor) -> None:
         """Take a checkpoint's integers.
 
@@ -99,18 +108,16 @@ class IntConv2d(nn.Module):
         """
         if (types := [tensor.dtype for tensor in (weight_oikk, bias_o, shift_o)]) != list(STORED_TYPES):
             raise ValueError(f"weight, bias, shift must be {list(STORED_TYPES)}, got {types}")
-        shape = (len(self.bias), self.in_channels, self.kernel_size, self.kernel_size)
-        if tuple(weight_oikk.shape) != shape or bias_o.shape != shape[:1] or shift_o.shape != shape[:1]:
-            got = [list(tensor.shape) for tensor in (weight_oikk, bias_o, shift_o)]
-            raise ValueError(f"weight, bias, shift must be {list(shape)}, [{shape[0]}], [{shape[0]}], got {got}")
+        if (found := tuple(tuple(tensor.shape) for tensor in (weight_oikk, bias_o, shift_o))) != self.stored_shapes:
+            expected, got = (", ".join(str(list(shape)) for shape in shapes) for shapes in (self.stored_shapes, found))
+            raise ValueError(f"weight, bias, shift must be {expected}, got [{got}]")
         shift = shift_o.long()
         if not bool(((shift >= 1) & (shift <= LARGEST_SHIFT)).all()):
             raise ValueError(f"shifts must be 1 to {LARGEST_SHIFT}, got {sorted(set(shift.tolist()))}")
         bias = bias_o.long() + (1 << (shift - 1))
-        worst = (
-            weight_oikk.long().abs().sum(dim=(1, 2, 3)) * self.input_limit + bias_o.long().abs() + (1 << (shift - 1))
-        )
-        largest = int(weight_oikk.long().abs().max())
+        magnitude_oikk = weight_oikk.long().abs_()
+        worst = magnitude_oikk.sum(dim=(1, 2, 3)) * self.input_limit + bias_o.long().abs() + (1 << (shift - 1))
+        largest = int(magnitude_oikk.max())
         if largest > WEIGHT_LIMIT or int(worst.max()) >= SUM_LIMIT:
             raise ValueError(
                 f"weights must be at most {WEIGHT_LIMIT} and sums below 2^24, got {largest} "
@@ -142,8 +149,11 @@ class IntConv2d(nn.Module):
         x_nchw = _loud_input(self.in_channels, self.input_limit).to(self.weight.device)
         sums_nop = torch.matmul(self.weight, self._columns(x_nchw)).add_(self.bias).cpu()
         columns_kp = self._columns(x_nchw.cpu())[0].long()
-        # A sum of products instead of a matrix product: integers have none that is fast everywhere.
-        exact_op = (self.weight.cpu().long()[:, :, None] * columns_kp).sum(dim=1) + self.bias.cpu().long()
+        # A sum of products instead of a matrix product: integers have none that is fast everywhere. Some channels at a
+        # time: all products would be 36 times as large as the weights in their file.
+        channels = torch.split(self.weight.cpu(), max(1, _MOST_PRODUCTS // columns_kp.numel()))
+        products = ((weight_ok.long()[:, :, None] * columns_kp).sum(dim=1) for weight_ok in channels)
+        exact_op = torch.cat(list(products)) + self.bias.cpu().long()
         if not torch.equal(sums_nop[0].long(), exact_op):
             wrong = int((sums_nop[0].long() != exact_op).sum())
             raise RuntimeError(f"{wrong} of {exact_op.numel()} sums on {self.weight.device} are not exact")
@@ -170,9 +180,13 @@ def integer_layers(networks: nn.Module) -> dict[str, IntConv2d]:
     return {name: layer for name, layer in networks.named_modules() if isinstance(layer, IntConv2d)}
 
 
-def layer_names(networks: nn.Module, prefix: str) -> set[str]:
-    """Return the names of the tensors that `layer_tensors` gives."""
-    return {f"{prefix}.{name}.{part}" for name in integer_layers(networks) for part in LAYER_PARTS}
+def layer_shapes(networks: nn.Module, prefix: str) -> dict[str, tuple[int, ...]]:
+    """Return the names and shapes of the tensors that `layer_tensors` gives."""
+    return {
+        f"{prefix}.{name}.{part}": shape
+        for name, layer in integer_layers(networks).items()
+        for part, shape in zip(LAYER_PARTS, layer.stored_shapes, strict=True)
+    }
 
 
 def layer_tensors(networks: nn.Module, prefix: str) -> dict[str, Tensor]:

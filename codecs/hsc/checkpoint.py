@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from framevault.codecs.checkpoint import check_names
+from framevault.codecs.checkpoint import check_names, check_shapes, check_tensor
 from framevault.codecs.entropy.integer import (
     IntConv2d,
     check_exact_matmul,
     check_layers,
-    layer_names,
+    layer_shapes,
     layer_tensors,
     load_layers,
 )
@@ -32,6 +32,7 @@ from framevault.codecs.entropy.latents import MEAN_STEPS, NUM_SCALES
 from framevault.codecs.entropy.quantisation import convert
 from framevault.codecs.entropy.tables import FrequencyTables, read_tables, table_names, table_tensors
 from framevault.codecs.errors import CodecError, GoldenMismatchError
+from framevault.codecs.hollow import allocate, build_hollow
 from framevault.codecs.hsc.bitstream import Bitstream
 from framevault.codecs.hsc.config import HscConfig
 from framevault.codecs.hsc.distortion import NO_LIMITS, DomainLimits
@@ -118,18 +119,18 @@ def with_limits(tensors: Mapping[str, Tensor], limits: DomainLimits) -> dict[str
 
 
 def read_tensors(tensors: Mapping[str, Tensor], config_json: Mapping[str, object]) -> HscParts:
-    """Build what a checkpoint describes, on the CPU.
+    """Build what a checkpoint describes, on the CPU; nothing larger than the tensors is made unless they fit.
 
     Raises:
         KeyError, RuntimeError, TypeError, ValueError: Tensors are missing, unknown, of other shapes, no numbers, or so
             large that sums would be inexact; the message names one.
     """
     config = HscConfig.from_json(config_json)
-    networks = HscNetworks(config)
-    running = HscEntropyNetworks(config, IntConv2d)
-    _check_names(networks, running, tensors)
-    _load_floats(networks, tensors)
-    load_layers(running, "entropy", tensors)
+    networks = build_hollow(lambda: HscNetworks(config))
+    running = build_hollow(lambda: HscEntropyNetworks(config, IntConv2d))
+    _check_tensors(networks, running, tensors)
+    _load_floats(allocate(networks), tensors)
+    load_layers(allocate(running), "entropy", tensors)
     return HscParts(
         networks=networks,
         bitstream=_make_bitstream(
@@ -196,7 +197,7 @@ def _read_golden(tensors: Mapping[str, Tensor], config: HscConfig) -> GoldenVect
         "stream": (torch.uint8, (tensors["golden.stream"].numel(),)),
     }
     for part, (dtype, shape) in expected.items():
-        _check_tensor(f"golden.{part}", tensors[f"golden.{part}"], dtype=dtype, shape=shape)
+        check_tensor(f"golden.{part}", tensors[f"golden.{part}"], dtype=dtype, shape=shape)
     return GoldenVector(
         core_nk=tensors["golden.core"].float(),
         latent16_nmgg=tensors["golden.latent16"].float(),
@@ -207,16 +208,11 @@ def _read_golden(tensors: Mapping[str, Tensor], config: HscConfig) -> GoldenVect
 def _read_limits(tensors: Mapping[str, Tensor]) -> DomainLimits:
     for name in _MEASURES:
         limits = tensors[f"limits.{name}"]
-        _check_tensor(f"limits.{name}", limits, dtype=torch.float32, shape=(NUM_QUALITIES,))
+        check_tensor(f"limits.{name}", limits, dtype=torch.float32, shape=(NUM_QUALITIES,))
         if not bool(torch.isfinite(limits).all()):
             raise ValueError(f"limits.{name} holds values that are no numbers")
     psnr_db, ssim = (tuple(tensors[f"limits.{name}"].tolist()) for name in _MEASURES)
     return DomainLimits(psnr_db=psnr_db, ssim=ssim)
-
-
-def _check_tensor(name: str, tensor: Tensor, *, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
-    if tensor.dtype != dtype or tuple(tensor.shape) != shape:
-        raise ValueError(f"{name} must be {dtype} {list(shape)}, got {tensor.dtype} {list(tensor.shape)}")
 
 
 def _make_bitstream(
@@ -271,10 +267,10 @@ def _load_floats(networks: HscNetworks, tensors: Mapping[str, Tensor]) -> None:
     networks.load_state_dict(state)
 
 
-def _check_names(networks: HscNetworks, running: HscEntropyNetworks, tensors: Mapping[str, Tensor]) -> None:
-    expected = {f"networks.{name}" for name in _floats(networks)}
-    expected |= layer_names(running, "entropy")
-    expected |= table_names("core") | table_names("latent")
-    expected |= {f"limits.{name}" for name in _MEASURES}
-    expected |= {"golden.core", "golden.latent16", "golden.stream"}
-    check_names(tensors, expected)
+def _check_tensors(networks: HscNetworks, running: HscEntropyNetworks, tensors: Mapping[str, Tensor]) -> None:
+    shapes = {f"networks.{name}": tuple(tensor.shape) for name, tensor in _floats(networks).items()}
+    shapes |= layer_shapes(running, "entropy")
+    others = table_names("core") | table_names("latent") | {f"limits.{name}" for name in _MEASURES}
+    others |= {"golden.core", "golden.latent16", "golden.stream"}
+    check_names(tensors, shapes.keys() | others)
+    check_shapes(tensors, shapes)

@@ -4,11 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from framevault.codecs.sizes import MOST_PARTS, check_size
+
 StyleCodecKind = Literal["dense", "convolutions"]
 """How styles become core symbols: by dense layers, or as the paper does, shaped into an image."""
 
 IMAGE_SIDE, CORE_SIDE = 32, 2
 """Of the image that styles are shaped into, and of the core symbols that four strides make of it."""
+
+LARGEST_RESOLUTION = 4096
+"""Pixels of a picture's side, at most: four times that of any generator known."""
+
+LARGEST_SPLIT = 64
+"""Of the feature, at most: to read a checkpoint, its integer networks run at each position of half that side."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +57,8 @@ class HscConfig:
     """Latents whose scale index is smaller are not coded: the decoder takes their mean."""
 
     def __post_init__(self) -> None:
-        """Check that the sizes fit together."""
+        """Check that the sizes can be built, and fit together."""
+        self._check_bounds()
         levels = self.resolution.bit_length() - 2
         if self.resolution != 2 ** (levels + 1) or len(self.channels) != levels:
             raise ValueError(
@@ -62,6 +71,18 @@ class HscConfig:
             raise ValueError(f"slices must be positive, got {self.slices}")
         self._check_encoder()
         self._check_style_codec()
+
+    def _check_bounds(self) -> None:
+        check_size("resolution", self.resolution, most=LARGEST_RESOLUTION)
+        check_size("split", self.split, most=LARGEST_SPLIT)
+        check_size("skip_below", self.skip_below, least=0)
+        for name in ("channels", "body", "depths", "slices"):
+            check_size(f"the number of {name}", len(getattr(self, name)), most=MOST_PARTS)
+        for width in self.channels + self.body:
+            check_size("each of channels and body", width)
+        check_size("the sum of depths", sum(self.depths), most=MOST_PARTS)
+        for name in ("style", "style_rank", "core", "style_hidden", "wide", "deep", "context", "latent"):
+            check_size(name, getattr(self, name))
 
     def _check_encoder(self) -> None:
         if len(self.body) != len(self.depths) or len(self.body) < 3 or min(self.body + self.depths) < 1:
@@ -115,7 +136,7 @@ class HscConfig:
 
         Raises:
             TypeError: A value is of another type, missing, or unknown.
-            ValueError: Sizes don't fit together.
+            ValueError: Sizes are out of bounds, or don't fit together.
         """
         fields = {name: getattr(cls(), name) for name in ("channels", "body", "depths", "slices", "style_codec")}
         fields |= values
@@ -133,16 +154,16 @@ def _one_of(name: str, value: object, *, known: tuple[StyleCodecKind, ...]) -> S
     for each in known:
         if value == each:
             return each
-    raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+    raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r:.200}")
 
 
 def _whole_numbers(name: str, value: object) -> tuple[int, ...]:
     if not isinstance(value, list | tuple):
-        raise TypeError(f"{name} must be a list of whole numbers, got {value!r}")
+        raise TypeError(f"{name} must be a list of whole numbers, got {value!r:.200}")
     return tuple(_whole(name, item) for item in value)
 
 
 def _whole(name: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a whole number, got {value!r}")
+        raise TypeError(f"{name} must be a whole number, got {value!r:.200}")
     return value

@@ -24,8 +24,9 @@ class StyledConv(nn.Module):
         self.conv = ModulatedConv2d(in_channels, out_channels, style=style, up=up)
         self.noise_strength = nn.Parameter(torch.zeros(()))
         random = torch.Generator().manual_seed(NOISE_SEED + side + up)
-        self.register_buffer("noise", torch.randn(1, 1, side, side, generator=random))
+        self.register_buffer("noise", torch.empty(1, 1, side, side))
         self.noise: Tensor
+        nn.init.normal_(self.noise, generator=random)
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, x_nchw: Tensor, style_nd: Tensor) -> Tensor:
@@ -89,7 +90,8 @@ class Generator(nn.Module):
         super().__init__()
         self.config = config
         first, *others = config.channels
-        self.constant = nn.Parameter(torch.randn(1, first, 4, 4))
+        self.constant = nn.Parameter(torch.empty(1, first, 4, 4))
+        nn.init.normal_(self.constant)
         self.first = StyledConv(first, first, style=config.style, side=4)
         self.first_rgb = ToRgb(first, style=config.style)
         self.blocks = nn.ModuleList(

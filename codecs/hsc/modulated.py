@@ -45,7 +45,8 @@ class ModulatedConv2d(nn.Module):
         """
         super().__init__()
         self.up = up
-        self.weight = nn.Parameter((9 * in_channels) ** -0.5 * torch.randn(out_channels, in_channels, 3, 3))
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 3, 3))
+        nn.init.normal_(self.weight, std=(9 * in_channels) ** -0.5)
         self.affine = _affine(style, in_channels)
 
     def forward(self, x_nchw: Tensor, style_nd: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,7 +77,8 @@ class ModulatedProjection(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, *, style: int) -> None:
         """Build the projection; it starts as `ModulatedConv2d` does."""
         super().__init__()
-        self.weight = nn.Parameter(in_channels**-0.5 * torch.randn(out_channels, in_channels, 1, 1))
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 1, 1))
+        nn.init.normal_(self.weight, std=in_channels**-0.5)
         self.affine = _affine(style, in_channels)
 
     def forward(self, x_nchw: Tensor, style_nd: Tensor) -> Tensor:

@@ -81,10 +81,12 @@ class FeatureCodec(nn.Module):
         self.merge = nn.Sequential(
             PointwiseConv2d(wide + channels, wide), GatedBlock(wide), nn.Conv2d(wide, channels, 3, padding=1)
         )
-        steps = torch.linspace(0, 1, NUM_QUALITIES)[:, None].expand(-1, config.latent)
-        log_gain = 1.0 + (steps - 0.5) * torch.log(torch.tensor(LARGEST_GAIN_RATIO))
-        self.log_gain = nn.Parameter(log_gain.clone())
-        self.log_inverse_gain = nn.Parameter(-log_gain.clone())
+        # Wherever the networks are built: the first `linspace` on `meta` takes a quarter of a second.
+        with torch.device("cpu"):
+            steps_q = torch.linspace(0, 1, NUM_QUALITIES)
+            log_gain_q = 1.0 + (steps_q - 0.5) * torch.log(torch.tensor(LARGEST_GAIN_RATIO))
+        self.log_gain = nn.Parameter(torch.empty(NUM_QUALITIES, config.latent).copy_(log_gain_q[:, None]))
+        self.log_inverse_gain = nn.Parameter(torch.empty(NUM_QUALITIES, config.latent).copy_(-log_gain_q[:, None]))
 
     def analyse(self, feature_nchw: Tensor, own_nchw: Tensor, quality_n: Tensor) -> Tensor:
         """Return the scaled latent y [N, M, s/2, s/2]; qualities count from 0."""

@@ -11,6 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from framevault.codecs.checkpoint import check_names, check_shapes
+from framevault.codecs.hollow import allocate, build_hollow
+from framevault.codecs.sizes import MOST_PARTS, check_size
 from framevault.workers.detectors.base import DetectorError
 from framevault.workers.detectors.latents import LatentNetwork, LatentShape
 from framevault.workers.detectors.mobilenet_v2 import DetectorNetwork, NetworkShape
@@ -33,6 +36,12 @@ class DetectorConfig:
     """See `NetworkShape`."""
     nms_iou: float
     """Of two objects of one label that overlap more than this, only the better is kept."""
+
+    def __post_init__(self) -> None:
+        """Check that a network of these sizes can be built."""
+        check_size("the number of labels", len(self.labels))
+        for name in ("pyramid_channels", "map_channels"):
+            check_size(name, getattr(self, name))
 
     def network_shape(self) -> NetworkShape:
         """Return the sizes of the network."""
@@ -67,6 +76,14 @@ class LatentDetectorConfig:
     """See `LatentShape`."""
     nms_iou: float
     """Of two objects of one label that overlap more than this, only the better is kept."""
+
+    def __post_init__(self) -> None:
+        """Check that a network of these sizes can be built."""
+        check_size("the number of labels", len(self.labels))
+        for name in ("latent_channels", "deep_channels", "pyramid_channels"):
+            check_size(name, getattr(self, name))
+        for name in ("num_blocks", "num_context_blocks", "num_fine_blocks", "num_map_blocks"):
+            check_size(name, getattr(self, name), least=0, most=MOST_PARTS)
 
     def network_shape(self) -> LatentShape:
         """Return the sizes of the network."""
@@ -123,11 +140,14 @@ def _read(path: Path, kind: type[ConfigT], *, name: str) -> tuple[dict[str, Tens
 
 
 def _fill(path: Path, build: Callable[[], NetworkT], tensors: dict[str, Tensor], *, name: str) -> NetworkT:
-    network = build()
     try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
+        network = build_hollow(build)
+        shapes = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+        check_names(tensors, shapes.keys())
+        check_shapes(tensors, shapes)
+    except (RuntimeError, TypeError, ValueError) as error:
         raise DetectorError(f"{path} does not hold the tensors of {name!r}: {error}") from error
+    allocate(network).load_state_dict(tensors)
     for key, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             raise DetectorError(f"{path}: {key} holds values that are no numbers")

@@ -21,6 +21,7 @@ from framevault.codecs.entropy.latents import NUM_SCALES
 from framevault.codecs.entropy.tables import FrequencyTables
 from framevault.codecs.errors import CheckpointError, GoldenMismatchError
 from framevault.codecs.spec import CODECS, CodecSpec
+from tests.codecs.allocations import LargestTensor
 from tests.codecs.dicm.toy import TOY_CONFIG, toy_entropy, toy_networks, toy_tables
 
 Tensors = dict[str, Tensor]
@@ -29,6 +30,9 @@ ADVICE = r"Run on another device \(device: cpu\), or install the versions that f
 
 GENEROUS_S = 0.25
 """The goal is 50 ms on two cores with nothing else to do, and it takes a tenth of that: this is for a busy machine."""
+
+REFUSED_IN_S = 1.0
+"""The goal is a tenth of it: as long as a test may wait for a busy machine."""
 
 
 @pytest.fixture
@@ -109,14 +113,18 @@ def test_an_unknown_tensor_is_named(tmp_path: Path, stored: tuple[Tensors, dict[
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("networks.g_a.0.weight", lambda t: t[:-1], r"size mismatch for g_a\.0\.weight"),
-        ("networks.log_gain", lambda t: t.flatten(), r"size mismatch for log_gain"),
+        (
+            "networks.g_a.0.weight",
+            lambda t: t[:-1],
+            r"networks\.g_a\.0\.weight must be \[8, 24, 3, 3\], got \[7, 24, 3, 3\] \(1 in all\)",
+        ),
+        ("networks.log_gain", lambda t: t.flatten(), r"networks\.log_gain must be \[8, 20\], got \[160\]"),
         ("networks.g_s.0.weight", lambda t: t * float("nan"), r"networks\.g_s\.0\.weight holds values that are no"),
         ("networks.feature_std", lambda t: t * float("inf"), r"networks\.feature_std holds values that are no numbers"),
         (
             "entropy.expand_1.weight",
             lambda t: t[:, :-1],
-            r"entropy\.expand_1: weight, bias, shift must be \[384, 6, 3, 3\]",
+            r"entropy\.expand_1\.weight must be \[384, 6, 3, 3\], got \[384, 5, 3, 3\]",
         ),
         ("entropy.scales.1.weight", lambda t: t.float(), r"entropy\.scales\.1: .* got \[torch\.float32"),
         ("entropy.contexts.0.weight", lambda t: t * 0 + 3000, r"entropy\.contexts\.0: weights must be at most 2047"),
@@ -163,6 +171,50 @@ def test_a_configuration_that_does_not_fit_is_named(
 
     with pytest.raises(CheckpointError, match=rf"(?s)spoilt\.safetensors does not fit the dicm codec: .*({message})"):
         load_spoilt(tmp_path, tensors, {**config, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"wide": 65_536}, r"networks\.g_a\.0\.bias must be \[65536\], got \[8\]; "),
+        ({"wide": 10**6}, "wide must be 1 to 65536, got 1000000"),
+        ({"wide": 10**18, "deep": 10**18}, f"wide must be 1 to 65536, got {10**18}"),
+        ({"wide": 0}, "wide must be 1 to 65536, got 0"),
+        ({"context": 65_536}, r"entropy\.contexts\.0\.bias must be \[65536\], got \[8\]; "),
+        ({"slices": [65_517, 1, 1, 17], "latent": 65_536}, "tensors are missing: entropy.contexts.3.bias"),
+        ({"slices": [256, 1, 65_279], "latent": 65_536}, r"entropy\.contexts\.0\.weight must be \[8, 65536, 1, 1\]"),
+        ({"slices": [1] * 65_536, "latent": 65_536}, "the number of slices must be 1 to 128, got 65536"),
+        ({"slices": [1] * 128, "latent": 128}, r"tensors are missing: entropy\.contexts\.10\.bias, .* \(1125 in all\)"),
+        ({"hyper": 10**6}, "hyper must be 1 to 65536, got 1000000"),
+        ({"temporal": 65_536}, r"tensors are missing: .*golden\.video\.latent16"),
+        ({"temporal": 10**9}, "temporal must be 0 to 65536, got 1000000000"),
+        ({"skip_below": -1}, "skip_below must be 0 to 65536, got -1"),
+    ],
+)
+def test_sizes_that_the_file_has_no_tensors_for_cost_nothing(
+    tmp_path: Path, stored: tuple[Tensors, dict[str, object]], change: dict[str, object], message: str
+) -> None:
+    tensors, config = stored
+    start = time.perf_counter()
+
+    with (
+        LargestTensor() as largest,
+        pytest.raises(CheckpointError, match=rf"spoilt\.safetensors does not fit the dicm codec: .*{message}"),
+    ):
+        load_spoilt(tmp_path, tensors, {**config, **change})
+
+    assert time.perf_counter() - start < REFUSED_IN_S
+    assert largest.size_bytes <= 8 * max(tensor.numel() for tensor in tensors.values())
+
+
+def test_a_file_of_a_kilobyte_costs_nothing(tmp_path: Path, stored: tuple[Tensors, dict[str, object]]) -> None:
+    widths = dict.fromkeys(("wide", "deep", "latent", "hyper", "context", "temporal"), 65536)
+    config = {**stored[1], **widths, "slices": [65_409, *[1] * 127], "blocks": "hornet", "backbone": "resnet50"}
+
+    with LargestTensor() as largest, pytest.raises(CheckpointError, match=r"missing: entropy\.contexts\.0\.bias, "):
+        load_spoilt(tmp_path, {}, config)
+
+    assert largest.size_bytes < 1000
 
 
 @pytest.mark.parametrize("kind", ["hyper", "latent"])

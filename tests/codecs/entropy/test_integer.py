@@ -17,6 +17,7 @@ from framevault.codecs.entropy.integer import (
     check_layers,
     shuffle_up,
 )
+from tests.codecs.allocations import LargestTensor
 
 CPU = torch.device("cpu")
 
@@ -299,3 +300,17 @@ def make_layer_for_check(kernel_size: int) -> IntConv2d:
     weight = torch.randint(-900, 900, (4, 5, kernel_size, kernel_size), generator=random)
     layer.load_integers(weight.short(), torch.tensor([5, -7, 0, 9], dtype=torch.int32), torch.full((4,), 8).byte())
     return layer
+
+
+def test_checking_a_wide_layer_takes_no_more_memory_than_its_weights() -> None:
+    """A checkpoint may come from anyone, and the products of all weights and inputs are many times as large."""
+    layer = IntConv2d(1500, 700, kernel_size=1, input_limit=1, low=-1000, high=1000)
+    layer.weight[::2] = 3
+
+    with LargestTensor() as largest:
+        layer.check()
+
+    assert largest.size_bytes <= layer.weight.nbytes
+    layer.weight[-1] = 0.5
+    with pytest.raises(RuntimeError, match=r"\d of 6300 sums on cpu are not exact"):
+        layer.check()

@@ -1,6 +1,7 @@
 """Hsc's checkpoints: what was exported is read, what does not fit is named, machines are tried on a golden vector."""
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,10 +18,15 @@ from framevault.codecs.errors import CheckpointError, GoldenMismatchError
 from framevault.codecs.hsc.checkpoint import HALF_FROM, check_golden, export_tensors, read_tensors, with_limits
 from framevault.codecs.hsc.codec import HscCodec, load_hsc
 from framevault.codecs.hsc.distortion import NO_LIMITS, DomainLimits
+from framevault.codecs.hsc.domains import DOMAINS
 from framevault.codecs.spec import CodecSpec
+from tests.codecs.allocations import LargestTensor
 from tests.codecs.hsc.toy import TOY_CONFIG, save_toy, toy_entropy, toy_networks, toy_tables
 
 Tensors = dict[str, Tensor]
+
+REFUSED_IN_S = 1.0
+"""The goal is a tenth of it: as long as a test may wait for a busy machine."""
 
 
 @pytest.fixture
@@ -131,8 +137,16 @@ def test_an_unknown_tensor_is_named(tmp_path: Path, stored: tuple[Tensors, dict[
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("networks.inversion.stem.0.weight", lambda t: t[:-1], r"size mismatch for inversion\.stem\.0\.weight"),
-        ("networks.feature_codec.log_gain", lambda t: t.flatten(), r"size mismatch for feature_codec\.log_gain"),
+        (
+            "networks.inversion.stem.0.weight",
+            lambda t: t[:-1],
+            r"networks\.inversion\.stem\.0\.weight must be \[4, 3, 3, 3\], got \[3, ",
+        ),
+        (
+            "networks.feature_codec.log_gain",
+            lambda t: t.flatten(),
+            r"networks\.feature_codec\.log_gain must be \[8, 8\], got \[64\]",
+        ),
         ("networks.generator.constant", lambda t: t * float("nan"), r"networks\.generator\.constant holds values that"),
         (
             "networks.generator.constant",
@@ -142,7 +156,7 @@ def test_an_unknown_tensor_is_named(tmp_path: Path, stored: tuple[Tensors, dict[
         (
             "entropy.spread.weight",
             lambda t: t[:, :-1],
-            r"entropy\.spread: weight, bias, shift must be \[256, 17, 1, 1\]",
+            r"entropy\.spread\.weight must be \[256, 17, 1, 1\], got \[256, 16, 1, 1\]",
         ),
         ("entropy.scales.1.weight", lambda t: t.float(), r"entropy\.scales\.1: .* got \[torch\.float32"),
         ("entropy.contexts.0.weight", lambda t: t * 0 + 3000, r"entropy\.contexts\.0: weights must be at most 2047"),
@@ -193,6 +207,55 @@ def test_a_configuration_that_is_none_is_refused(
 
     with pytest.raises(CheckpointError, match=message):
         load_spoilt(tmp_path, tensors, {**config, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"body": [65_536] * 5}, r"networks\.inversion\.content\.0\.bias must be \[65536\], got \[6\]; "),
+        ({"body": [4, 5, 6, 7, 10**6]}, "each of channels and body must be 1 to 65536, got 1000000"),
+        ({"channels": [0] * 5}, "each of channels and body must be 1 to 65536, got 0"),
+        ({"channels": [65_536] * 5}, r"networks\.generator\.blocks\.0\..* must be \[65536"),
+        ({"style": 65_536}, r"networks\.generator\.blocks\..*\.affine\.weight must be \[\d, 65536\], got \[\d, 6\]"),
+        ({"style_hidden": 10**12}, f"style_hidden must be 1 to 65536, got {10**12}"),
+        ({"context": 65_536}, r"entropy\.contexts\.0\.bias must be \[65536\], got \[8\]"),
+        ({"depths": [10**9, 2, 2, 2, 2]}, "the sum of depths must be 1 to 128, got 1000000008"),
+        ({"depths": [120, 2, 2, 2, 2]}, r"tensors are missing: networks\.inversion\.stages\.0\.1\.body\.0\.bias, "),
+        ({"body": [1] * 10**5, "depths": [1] * 10**5}, "the number of body must be 1 to 128, got 100000"),
+        ({"slices": [1] * 10**6}, "the number of slices must be 1 to 128, got 1000000"),
+        ({"slices": [1] * 128}, r"tensors are missing: entropy\.contexts\.10\.bias, "),
+        ({"slices": [3, 1, 65_532]}, r"entropy\.means\.2\.bias must be \[65532\], got \[4\]"),
+        ({"resolution": 2**40, "channels": [1] * 39}, f"resolution must be 1 to 4096, got {2**40}"),
+        ({"resolution": 4096, "channels": [8] * 11, "shrink": 64}, r"tensors are missing: networks\.generator\.blocks"),
+        ({"resolution": 512, "split": 32, "channels": [8] * 8, "shrink": 2}, "tensors are missing: networks"),
+        ({"resolution": 4096, "split": 512, "channels": [8] * 11}, "split must be 1 to 64, got 512"),
+        ({"core": 65_536}, r"entropy\.spread\.weight must be \[256, 65544, 1, 1\], got \[256, 17, 1, 1\]"),
+        ({"skip_below": 2**70}, f"skip_below must be 0 to 65536, got {2**70}"),
+    ],
+)
+def test_sizes_that_the_file_has_no_tensors_for_cost_nothing(
+    tmp_path: Path, stored: tuple[Tensors, dict[str, object]], change: dict[str, object], message: str
+) -> None:
+    tensors, config = stored
+    start = time.perf_counter()
+
+    with (
+        LargestTensor() as largest,
+        pytest.raises(CheckpointError, match=rf"spoilt\.safetensors does not fit the hsc codec: .*{message}"),
+    ):
+        load_spoilt(tmp_path, tensors, {**config, **change})
+
+    assert time.perf_counter() - start < REFUSED_IN_S
+    assert largest.size_bytes <= 8 * max(tensor.numel() for tensor in tensors.values())
+
+
+def test_a_file_of_a_kilobyte_costs_nothing(tmp_path: Path) -> None:
+    config = {**dataclasses.asdict(DOMAINS["face"]), "wide": 65_536, "deep": 65_536, "channels": [65_536] * 9}
+
+    with LargestTensor() as largest, pytest.raises(CheckpointError, match=r"missing: entropy\.contexts\.0\.bias, "):
+        load_spoilt(tmp_path, {}, config)
+
+    assert largest.size_bytes < 1000
 
 
 def test_tables_that_make_streams_of_no_bytes_are_refused() -> None:

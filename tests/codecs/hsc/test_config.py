@@ -25,7 +25,8 @@ def test_sizes_that_a_checkpoint_does_not_name_are_the_defaults() -> None:
     [
         ({"channels": [4, 4]}, "channels must have one entry a resolution"),
         ({"split": 12}, "split must be a power of two"),
-        ({"slices": []}, "slices must be positive"),
+        ({"slices": []}, "the number of slices must be 1 to 128, got 0"),
+        ({"slices": [3, 0]}, "slices must be positive"),
         ({"depths": [1, 1]}, "body and depths must have as many entries"),
         ({"depths": [1, 0, 2, 2, 2]}, "none below 1"),
         ({"shrink": 2}, "resolution over shrink must be 8 or 16 times the split, 128 or 256, got 128 over 2"),

@@ -1,5 +1,8 @@
 """Tests of detectors' checkpoints."""
 
+import dataclasses
+import json
+import time
 from pathlib import Path
 
 import pytest
@@ -7,11 +10,35 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from framevault.workers.detectors.base import DetectorError
-from framevault.workers.detectors.checkpoint import DetectorConfig, load_network, save_detector
+from framevault.workers.detectors.checkpoint import (
+    DetectorConfig,
+    LatentDetectorConfig,
+    load_latent_network,
+    load_network,
+    save_detector,
+)
 from framevault.workers.detectors.mobilenet_v2 import DetectorNetwork
 from framevault.workers.detectors.registry import CONFIG_KEY
+from tests.codecs.allocations import LargestTensor
 
 CONFIG = DetectorConfig(name="toy", labels=("person", "car"), pyramid_channels=8, map_channels=8, nms_iou=0.6)
+
+LATENT_CONFIG = LatentDetectorConfig(
+    name="toy",
+    labels=("person", "car"),
+    codec_weights="ab" * 32,
+    latent_channels=6,
+    deep_channels=8,
+    num_blocks=1,
+    num_context_blocks=1,
+    num_fine_blocks=1,
+    num_map_blocks=1,
+    pyramid_channels=8,
+    nms_iou=0.6,
+)
+
+REFUSED_IN_S = 1.0
+"""The goal is a tenth of it: as long as a test may wait for a busy machine."""
 
 
 def write_toy(path: Path) -> DetectorNetwork:
@@ -88,3 +115,53 @@ def test_tensors_that_do_not_fit_are_refused(tmp_path: Path, change: str) -> Non
 
     with pytest.raises(DetectorError, match="does not hold the tensors of 'toy'"):
         load_network(path, name="toy")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pyramid_channels": 65_536}, r"context\.0\.0\.conv\.bias must be \[65536\], got \[8\]; "),
+        ({"map_channels": 10**6}, "map_channels must be 1 to 65536, got 1000000"),
+        ({"map_channels": 8.0}, "does not hold the tensors"),
+        ({"pyramid_channels": "8"}, "TypeError"),
+        ({"labels": []}, "the number of labels must be 1 to 65536, got 0"),
+        ({"labels": ["car"] * 3}, r"heat\.2\.bias must be \[3\], got \[2\]"),
+    ],
+)
+def test_sizes_that_the_file_has_no_tensors_for_cost_nothing(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    path = tmp_path / "toy.safetensors"
+    write_toy(path)
+    tensors = load_file(path)
+    save_file(tensors, path, {CONFIG_KEY: json.dumps({**dataclasses.asdict(CONFIG), **change})})
+    start = time.perf_counter()
+
+    with LargestTensor() as largest, pytest.raises(DetectorError, match=rf"toy\.safetensors.*{message}"):
+        load_network(path, name="toy")
+
+    assert time.perf_counter() - start < REFUSED_IN_S
+    assert largest.size_bytes <= 4 * max(tensor.numel() for tensor in tensors.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"deep_channels": 65_536}, "tensors are missing: context"),
+        ({"num_blocks": 10**9}, "num_blocks must be 0 to 128, got 1000000000"),
+        ({"num_blocks": 128, "num_fine_blocks": 128, "num_context_blocks": 128}, "tensors are missing: context"),
+        ({"num_map_blocks": -1}, "num_map_blocks must be 0 to 128, got -1"),
+        ({"latent_channels": 10**12}, f"latent_channels must be 1 to 65536, got {10**12}"),
+    ],
+)
+def test_a_file_of_a_kilobyte_costs_nothing(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    path = tmp_path / "toy.safetensors"
+    config = {**dataclasses.asdict(LATENT_CONFIG), **change}
+    save_file({"entry.bias": torch.zeros(64)}, path, {CONFIG_KEY: json.dumps(config)})
+    start = time.perf_counter()
+
+    with LargestTensor() as largest, pytest.raises(DetectorError, match=rf"toy\.safetensors.*{message}"):
+        load_latent_network(path, name="toy")
+
+    assert time.perf_counter() - start < REFUSED_IN_S
+    assert largest.size_bytes <= 1000
