@@ -3,11 +3,13 @@
 Its gradient at the picture is scaled to a share of the other losses' there: then neither the state of the
 discriminator nor the resolution says how much it counts, and no weight has to be found by trial. (Esser et al., CVPR
 2021, arXiv 2012.09841, equation 7, compare gradients at the last layer, for which they go through it twice more; at
-the picture they are there anyway.)
+the picture they are there anyway.) That is so only for one that has learned something: what one says that can't tell
+pictures apart is noise, so the share grows with how much better than guessing it is.
 
 Letters in shapes: N pictures, R the resolution.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -38,6 +40,15 @@ WARM_UP_STEPS = 20
 
 RATIO_MEMORY = 0.02
 """Share of the newest ratio of gradients in its running average."""
+
+GUESSING_LOSS = 2 * math.log(2)
+"""Of a discriminator that gives every picture the same chance of being real."""
+
+TRUSTED_GAIN = 0.1
+"""By which the loss must be less before the adversary has its whole share."""
+
+LOSS_MEMORY = 0.02
+"""Share of the newest loss in its running average."""
 
 LEAST_LENGTH = 1e-12
 """Of a gradient that is divided by."""
@@ -70,6 +81,12 @@ class Adversary:
             outlier_ratio=float("inf"),
         )
         self._ratio = RunningRatio(setup.world)
+        self._usual_loss = GUESSING_LOSS
+
+    @property
+    def trust(self) -> float:
+        """How far it is beyond guessing, 0..1: what its gradient is worth."""
+        return min(1.0, max(0.0, (GUESSING_LOSS - self._usual_loss) / TRUSTED_GAIN))
 
     def learn(self, real_nchw: Tensor, fake_nchw: Tensor) -> dict[str, float]:
         """Learn to tell real pictures from restored ones; returns figures by name."""
@@ -84,7 +101,7 @@ class Adversary:
         descended = self._descent.step(loss, rate=1.0)
         figures = {"discriminator_gradient": descended.gradient_norm}
         # With the penalty in it, the loss would say nothing.
-        return figures if penalty else figures | {"discriminator": float(loss.detach())}
+        return figures if penalty else figures | {"discriminator": self._remember(loss.detach())}
 
     def loss(self, fake_nchw: Tensor) -> Tensor:
         """Return how far pictures are from being taken for real ones, with gradients to them alone."""
@@ -98,18 +115,23 @@ class Adversary:
         Args:
             fake_nchw: A leaf that requires gradients, [N, 3, R, R].
             distortion: A scalar that follows from it.
-            share: Length of the adversary's gradient over the distortion's.
+            share: Length of the adversary's gradient over the distortion's, for one that is fully trusted.
 
         Returns:
             [N, 3, R, R], and figures by name.
         """
         (mine_nchw,) = torch.autograd.grad(distortion, fake_nchw)
-        if share == 0:
+        trusted_share = share * self.trust
+        if trusted_share == 0:
             return mine_nchw, {}
         adversarial = self.loss(fake_nchw)
         (theirs_nchw,) = torch.autograd.grad(adversarial, fake_nchw)
-        factor = share * self._ratio.learn(float(mine_nchw.norm()), float(theirs_nchw.norm()))
-        figures = {"adversarial": float(adversarial.detach()), "adversarial_factor": factor}
+        factor = trusted_share * self._ratio.learn(float(mine_nchw.norm()), float(theirs_nchw.norm()))
+        figures = {
+            "adversarial": float(adversarial.detach()),
+            "adversarial_factor": factor,
+            "adversarial_share": trusted_share,
+        }
         return mine_nchw + factor * theirs_nchw, figures
 
     def state_dict(self) -> dict[str, object]:
@@ -118,6 +140,7 @@ class Adversary:
             "discriminator": dict(self.discriminator.state_dict()),
             "descent": self._descent.state_dict(),
             "ratio": self._ratio.state_dict(),
+            "usual_loss": self._usual_loss,
         }
 
     def load_state_dict(self, state: State) -> None:
@@ -125,6 +148,17 @@ class Adversary:
         self.discriminator.load_state_dict(as_mapping(state["discriminator"]))
         self._descent.load_state_dict(as_mapping(state["descent"]))
         self._ratio.load_state_dict(as_mapping(state["ratio"]))
+        usual_loss = state["usual_loss"]
+        assert isinstance(usual_loss, float)
+        self._usual_loss = usual_loss
+
+    def _remember(self, loss: Tensor) -> float:
+        """Take the newest loss, of all processes, into the running average; returns this process's."""
+        mine = float(loss)
+        newest = float(self._world.sum(torch.tensor([mine], dtype=torch.float64))) / self._world.size
+        if math.isfinite(newest):
+            self._usual_loss += LOSS_MEMORY * (newest - self._usual_loss)
+        return mine
 
 
 class RunningRatio:

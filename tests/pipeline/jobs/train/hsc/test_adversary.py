@@ -17,17 +17,53 @@ def make_adversary(**settings: object) -> Adversary:
     return Adversary(make_setup(earlier=None, **settings), SMALL)
 
 
+def teach(adversary: Adversary, *, num_steps: int) -> None:
+    """Let it learn to tell bright pictures from dark ones."""
+    for seed in range(num_steps):
+        torch.manual_seed(seed)
+        adversary.learn(some_pictures(1).round(), some_pictures(1) * 0.1)
+
+
 @pytest.mark.parametrize("share", [0.1, 0.5])
-def test_its_gradient_is_a_share_of_the_distortions(share: float) -> None:
-    adversary = make_adversary()
+def test_the_gradient_of_one_that_knows_is_a_share_of_the_distortions(share: float) -> None:
+    adversary = make_adversary(discriminator_rate=0.01)
+    teach(adversary, num_steps=60)
     fake_nchw, real_nchw = some_pictures(1).requires_grad_(), some_pictures(2)
     distortion = (fake_nchw - real_nchw).square().mean()
     (alone_nchw,) = torch.autograd.grad(distortion, fake_nchw, retain_graph=True)
 
     joined_nchw, figures = adversary.join(fake_nchw, distortion, share=share)
 
+    assert adversary.trust == 1
     assert float((joined_nchw - alone_nchw).norm() / alone_nchw.norm()) == pytest.approx(share, rel=1e-3)
     assert figures["adversarial"] > 0
+    assert figures["adversarial_share"] == share
+
+
+def test_one_that_only_guesses_has_no_say() -> None:
+    adversary = make_adversary()
+    fake_nchw = some_pictures(1).requires_grad_()
+
+    joined_nchw, figures = adversary.join(fake_nchw, fake_nchw.square().sum(), share=0.5)
+
+    assert adversary.trust == 0
+    assert torch.equal(joined_nchw, 2 * fake_nchw)
+    assert figures == {}
+
+
+def test_trust_grows_while_it_learns_and_is_remembered() -> None:
+    adversary = make_adversary(discriminator_rate=0.01)
+
+    trusts = []
+    for _ in range(3):
+        teach(adversary, num_steps=12)
+        trusts.append(adversary.trust)
+
+    assert 0 <= trusts[0] <= trusts[1] <= trusts[2]
+    assert trusts[2] > 0
+    other = make_adversary()
+    other.load_state_dict(adversary.state_dict())
+    assert other.trust == adversary.trust
 
 
 def test_without_a_share_it_is_not_asked() -> None:
@@ -40,12 +76,14 @@ def test_without_a_share_it_is_not_asked() -> None:
     assert figures == {}
 
 
-def test_its_own_weights_get_no_gradient_from_the_pictures_losses() -> None:
+def test_its_own_weights_get_no_gradient_from_the_pictures_losses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Adversary, "trust", 1.0)
     adversary = make_adversary()
     fake_nchw = some_pictures(1).requires_grad_()
 
-    adversary.join(fake_nchw, fake_nchw.square().sum(), share=0.5)
+    _, figures = adversary.join(fake_nchw, fake_nchw.square().sum(), share=0.5)
 
+    assert figures["adversarial_share"] == 0.5
     assert all(parameter.grad is None for parameter in adversary.discriminator.parameters())
 
 

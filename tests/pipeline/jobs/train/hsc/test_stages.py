@@ -12,6 +12,7 @@ from framevault.codecs.checkpoint import load_checkpoint, save_checkpoint
 from framevault.codecs.errors import CheckpointError
 from framevault.codecs.hsc.importing.generators import GeneratorParts, save_generator
 from framevault.pipeline.exits import PreflightError
+from framevault.pipeline.jobs.train.hsc.adversary import Adversary
 from framevault.pipeline.jobs.train.hsc.generator_stage import GeneratorStage
 from framevault.pipeline.jobs.train.hsc.stage_table import HSC
 from framevault.pipeline.jobs.train.hsc.start import choose_sizes, make_mapping, make_start, random_models
@@ -121,7 +122,10 @@ def test_while_the_discriminator_learns_alone_the_codec_stays_as_it_is(files: di
     assert "adversarial" not in figures
 
 
-def test_with_the_adversary_everything_learns_but_the_encoder(files: dict[str, Path]) -> None:
+def test_with_the_adversary_everything_learns_but_the_encoder(
+    files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Adversary, "trust", 1.0)
     stage = build("joint", files, discriminator_start=0.1)
     before = tensors_of(stage.state_dict())
 
