@@ -34,6 +34,9 @@ def bench_rate_accuracy(
     ] = None,
     presets: Annotated[str, typer.Option(help="Of fast,medium,slow,slower, for inter anchors.")] = "medium,slow",
     qualities: Annotated[str, typer.Option(help="Of dicm.")] = "1,2,3,4,5,6,7,8",
+    slices: Annotated[
+        str | None, typer.Option(help="Of dicm's latent, each number a curve; what compress keeps, if not given.")
+    ] = None,
     qps: Annotated[str | None, typer.Option(help="Of x265-intra, 0 to 51 (22,26,30,34,38,42,46).")] = None,
     crfs: Annotated[str | None, typer.Option(help="Of x265-inter, 0 to 51 (22,28,34,40,46).")] = None,
     svt_crfs: Annotated[str | None, typer.Option(help="Of svtav1-inter, 1 to 63 (30,40,48,55,60,63).")] = None,
@@ -60,6 +63,7 @@ def bench_rate_accuracy(
     """Real bytes against top-1 or AP: dicm, x265, SVT-AV1, CompressAI; BD-rates at equal accuracy; a plot."""
 
     def run() -> ExitCode:
+        from framevault.codecs.sizes import MOST_PARTS
         from framevault.codecs.spec import HIGHEST_QUALITY, LOWEST_QUALITY
         from framevault.pipeline.jobs.bench.rate_accuracy import (
             ANCHORS,
@@ -91,6 +95,7 @@ def bench_rate_accuracy(
         codec_settings = CodecSettings(
             weights=weights,
             qualities=read_numbers(qualities, option="--qualities", low=LOWEST_QUALITY, high=HIGHEST_QUALITY),
+            slices=None if slices is None else read_numbers(slices, option="--slices", low=0, high=MOST_PARTS),
             anchors=None if anchors is None else read_words(anchors, ANCHORS, option="--anchors"),
             anchor_checkpoints=tuple(read_checkpoint(text) for text in anchor_checkpoint or ()),
             presets=read_words(presets, tuple(SVT_PRESETS), option="--presets"),

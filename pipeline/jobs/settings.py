@@ -26,13 +26,7 @@ def codec_spec(job: CompressJob, *, device: str = "cpu") -> CodecSpec:
         bitstream_version=version,
         faces=_faces_spec(job),
     )
-    if job.slices is None:
-        return with_usual_slices(whole)
-    if not whole.row.thinned_versions:
-        return thinned(whole, slices=job.slices)
-    if job.slices > (num_slices := count_slices(whole)):
-        raise CodecError(f"slices must be 0 to {num_slices}, as many as the codec has, got {job.slices}")
-    return whole if job.slices == num_slices else thinned(whole, slices=job.slices)
+    return with_usual_slices(whole) if job.slices is None else with_slices(whole, job.slices)
 
 
 def _faces_spec(job: CompressJob) -> CodecSpec | None:
@@ -46,6 +40,19 @@ def _faces_spec(job: CompressJob) -> CodecSpec | None:
 def _absolute(path: str | None) -> str | None:
     """Return where a checkpoint is, whatever folder a worker runs in."""
     return None if path is None else os.path.abspath(path)
+
+
+def with_slices(whole: CodecSpec, slices: int) -> CodecSpec:
+    """Return a codec with its first slices.
+
+    Raises:
+        CodecError: The codec has no so many slices, or its checkpoint can't be read.
+    """
+    if not whole.row.thinned_versions:
+        return thinned(whole, slices=slices)
+    if slices > (num_slices := count_slices(whole)):
+        raise CodecError(f"slices must be 0 to {num_slices}, as many as the codec has, got {slices}")
+    return whole if slices == num_slices else thinned(whole, slices=slices)
 
 
 def with_usual_slices(whole: CodecSpec) -> CodecSpec:

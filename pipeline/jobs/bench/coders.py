@@ -25,6 +25,9 @@ from framevault.pipeline.exits import PreflightError
 from framevault.pipeline.jobs.bench.material import Run, rgb_frames
 from framevault.pipeline.jobs.bench.sampling import FRAMES_PER_CALL
 
+INTRA_VERSIONS = (1, 3)
+"""Bitstream versions of DICM without prediction: of whole streams, and of those without their last slices."""
+
 UNCOMPRESSED = "uncompressed"
 """What tables call the frames themselves."""
 
@@ -90,11 +93,14 @@ class DicmCoder:
 
     dicm: DicmCodec
     """The codec at some quality, in either bitstream version."""
+    slices: int | None = None
+    """How many it was told to keep, for its name; None for those that are usual at each quality."""
 
     @property
     def codec(self) -> str:
         """Its name."""
-        return "dicm intra" if self.is_intra else "dicm video"
+        name = "dicm intra" if self.is_intra else "dicm video"
+        return name if self.slices is None else f"{name} slices {self.slices}"
 
     @property
     def setting(self) -> str:
@@ -104,7 +110,7 @@ class DicmCoder:
     @property
     def is_intra(self) -> bool:
         """Whether it is the bitstream version without prediction."""
-        return self.dicm.spec.bitstream_version == 1
+        return self.dicm.spec.bitstream_version in INTRA_VERSIONS
 
     def code(self, runs: Sequence[Run], *, fps: float) -> Iterator[Coded]:
         """Encode to real streams and decode them; each run is a segment. See `Coder.code`."""

@@ -47,7 +47,7 @@ from framevault.pipeline.jobs.bench.rate_report import (
     write_points,
     write_report,
 )
-from framevault.pipeline.jobs.settings import with_usual_slices
+from framevault.pipeline.jobs.settings import with_slices, with_usual_slices
 
 T = TypeVar("T")
 
@@ -90,6 +90,8 @@ class CodecSettings:
     """DICM's checkpoint; None for the shipped one."""
     qualities: tuple[int, ...]
     """Of DICM."""
+    slices: tuple[int, ...] | None = None
+    """Of DICM's latent, each a curve of its own; None for those that are usual at each quality."""
     anchors: tuple[Anchor, ...] | None
     """What it is compared with; None for all that the frames allow."""
     anchor_checkpoints: tuple[tuple[str, Path], ...] = ()
@@ -221,7 +223,10 @@ def _coders(codecs: CodecSettings, data: DataSettings, *, has_video: bool, is_vi
     versions = CODECS["dicm"].bitstream_versions if is_video and has_video else (1,)
     for version, quality in itertools.product(versions, codecs.qualities):
         spec = CodecSpec(name="dicm", quality=quality, weights=codecs.weights, bitstream_version=version)
-        yield DicmCoder(dicm=load_dicm(with_usual_slices(spec)))
+        if codecs.slices is None:
+            yield DicmCoder(dicm=load_dicm(with_usual_slices(spec)))
+        for slices in codecs.slices or ():
+            yield DicmCoder(dicm=load_dicm(with_slices(spec, slices)), slices=slices)
     for anchor in anchors:
         yield from _anchor_coders(anchor, codecs, segment_frames=data.segment_frames)
     yield from models

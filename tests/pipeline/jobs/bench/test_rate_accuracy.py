@@ -154,6 +154,33 @@ def test_a_video_is_coded_whole_by_every_codec_and_scored_where_it_has_boxes(fac
     assert all(row["reason"].startswith("the codec has 1 settings") for row in rates)
 
 
+def test_each_number_of_slices_is_a_curve_of_its_own(faces: Path, tmp_path: Path) -> None:
+    ended = measure(
+        faces / "clip.mkv", tmp_path, "--task", "detect", "--labels", faces / "clip.json", "--every", "2",
+        "--qualities", "8", "--slices", "1,4", "--anchors", "x265-inter", "--crfs", "15", "--presets", "fast",
+    )  # fmt: skip
+
+    assert ended.code == 0, ended.stderr
+    points = {row["codec"]: float(row["bytes_per_frame"] or 0) for row in read_rows(tmp_path / "points.csv")}
+    names = [f"dicm {kind} slices {slices}" for kind in ("intra", "video") for slices in (1, 4)]
+    assert list(points) == ["uncompressed", *names, "x265-inter fast"]
+    assert 0 < points["dicm intra slices 1"] < points["dicm intra slices 4"]
+    assert 0 < points["dicm video slices 1"] < points["dicm video slices 4"]
+    assert {(row["codec"], row["anchor"]) for row in read_rows(tmp_path / "bd_rates.csv")} == {
+        (f"dicm video slices {slices}", "x265-inter fast") for slices in (1, 4)
+    }
+
+
+def test_more_slices_than_there_are_is_an_error(faces: Path, tmp_path: Path) -> None:
+    ended = measure(
+        faces / "clip.mkv", tmp_path, "--task", "detect", "--labels", faces / "clip.json", "--qualities", "8",
+        "--slices", "5", "--anchors", "x265-inter",
+    )  # fmt: skip
+
+    assert ended.code == 2
+    assert "slices must be 0 to 4, as many as the codec has, got 5" in ended.stderr
+
+
 def test_frames_are_left_out_and_scaled(faces: Path, tmp_path: Path) -> None:
     ended = measure(
         faces / "clip.mkv", tmp_path, "--task", "detect", "--labels", faces / "clip.json", "--fps-every", "2,3",
