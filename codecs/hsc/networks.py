@@ -81,12 +81,9 @@ class FeatureCodec(nn.Module):
         self.merge = nn.Sequential(
             PointwiseConv2d(wide + channels, wide), GatedBlock(wide), nn.Conv2d(wide, channels, 3, padding=1)
         )
-        # Wherever the networks are built: the first `linspace` on `meta` takes a quarter of a second.
-        with torch.device("cpu"):
-            steps_q = torch.linspace(0, 1, NUM_QUALITIES)
-            log_gain_q = 1.0 + (steps_q - 0.5) * torch.log(torch.tensor(LARGEST_GAIN_RATIO))
-        self.log_gain = nn.Parameter(torch.empty(NUM_QUALITIES, config.latent).copy_(log_gain_q[:, None]))
-        self.log_inverse_gain = nn.Parameter(torch.empty(NUM_QUALITIES, config.latent).copy_(-log_gain_q[:, None]))
+        log_gain_q1 = first_log_gain()[:, None]
+        self.log_gain = nn.Parameter(torch.empty(NUM_QUALITIES, config.latent).copy_(log_gain_q1))
+        self.log_inverse_gain = nn.Parameter(torch.empty(NUM_QUALITIES, config.latent).copy_(-log_gain_q1))
 
     def analyse(self, feature_nchw: Tensor, own_nchw: Tensor, quality_n: Tensor) -> Tensor:
         """Return the scaled latent y [N, M, s/2, s/2]; qualities count from 0."""
@@ -102,6 +99,14 @@ class FeatureCodec(nn.Module):
         wide_nchw = self.expand(y_nchw * self.log_inverse_gain[quality_n].exp()[:, :, None, None])
         difference_nchw: Tensor = self.merge(torch.cat([wide_nchw, own_nchw], dim=1))
         return own_nchw + difference_nchw
+
+
+def first_log_gain() -> Tensor:
+    """Return the logarithm of each quality's gain where a channel's training begins, [8], on the CPU."""
+    # Wherever networks are built: the first `linspace` on `meta` takes a quarter of a second.
+    with torch.device("cpu"):
+        steps_q = torch.linspace(0, 1, NUM_QUALITIES)
+        return 1.0 + (steps_q - 0.5) * torch.log(torch.tensor(LARGEST_GAIN_RATIO))
 
 
 class HscNetworks(nn.Module):

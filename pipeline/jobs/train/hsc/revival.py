@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from framevault.codecs.hsc.networks import LARGEST_GAIN_RATIO, NUM_QUALITIES, FeatureCodec
+from framevault.codecs.hsc.networks import FeatureCodec, first_log_gain
 from framevault.codecs.hsc.training import TrainedModels
 from framevault.pipeline.jobs.train.codec_start import MIDDLE_SCALE
 
@@ -92,8 +92,7 @@ def _components(rest_pu: Tensor, *, num_components: int) -> Tensor:
 
 def _start_gains(codec: FeatureCodec, silent: Tensor) -> None:
     """Let each quality round the first component, of unit variance, as training from random networks begins."""
-    steps_q = torch.linspace(-0.5, 0.5, NUM_QUALITIES, device=codec.log_gain.device)
-    log_gain_q1 = (1.0 + steps_q * torch.log(torch.tensor(LARGEST_GAIN_RATIO)))[:, None]
+    log_gain_q1 = first_log_gain().to(codec.log_gain)[:, None]
     codec.log_gain[:, silent] = log_gain_q1
     codec.log_inverse_gain[:, silent] = -log_gain_q1
 
@@ -107,6 +106,6 @@ def _start_parameters(models: TrainedModels, silent: Tensor) -> None:
             layer = layers[number].get_submodule("conv")
             assert isinstance(layer, nn.Conv2d)
             assert layer.bias is not None
-            layer.weight[mine] *= 0.0
+            layer.weight[mine] = 0.0
             layer.bias[mine] = bias
         start += size

@@ -24,6 +24,9 @@ def make_models(*, silent: list[int]) -> TrainedModels:
         # Loud enough that every channel is heard, but those that shall be silent.
         last.weight.mul_(20)
         last.weight[silent] = 0
+        # Gains as training leaves them, not as it begins.
+        models.networks.feature_codec.log_gain.add_(0.5)
+        models.networks.feature_codec.log_inverse_gain.sub_(0.5)
     models.networks.eval()
     return models
 
