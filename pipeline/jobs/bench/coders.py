@@ -25,9 +25,6 @@ from framevault.pipeline.exits import PreflightError
 from framevault.pipeline.jobs.bench.material import Run, rgb_frames
 from framevault.pipeline.jobs.bench.sampling import FRAMES_PER_CALL
 
-INTRA_VERSIONS = (1, 3)
-"""Bitstream versions of DICM without prediction: of whole streams, and of those without their last slices."""
-
 UNCOMPRESSED = "uncompressed"
 """What tables call the frames themselves."""
 
@@ -110,7 +107,7 @@ class DicmCoder:
     @property
     def is_intra(self) -> bool:
         """Whether it is the bitstream version without prediction."""
-        return self.dicm.spec.bitstream_version in INTRA_VERSIONS
+        return not self.dicm.is_video
 
     def code(self, runs: Sequence[Run], *, fps: float) -> Iterator[Coded]:
         """Encode to real streams and decode them; each run is a segment. See `Coder.code`."""

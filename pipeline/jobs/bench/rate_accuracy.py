@@ -223,10 +223,9 @@ def _coders(codecs: CodecSettings, data: DataSettings, *, has_video: bool, is_vi
     versions = CODECS["dicm"].bitstream_versions if is_video and has_video else (1,)
     for version, quality in itertools.product(versions, codecs.qualities):
         spec = CodecSpec(name="dicm", quality=quality, weights=codecs.weights, bitstream_version=version)
-        if codecs.slices is None:
-            yield DicmCoder(dicm=load_dicm(with_usual_slices(spec)))
-        for slices in codecs.slices or ():
-            yield DicmCoder(dicm=load_dicm(with_slices(spec, slices)), slices=slices)
+        for slices in codecs.slices or (None,):
+            chosen = with_usual_slices(spec) if slices is None else with_slices(spec, slices)
+            yield DicmCoder(dicm=load_dicm(chosen), slices=slices)
     for anchor in anchors:
         yield from _anchor_coders(anchor, codecs, segment_frames=data.segment_frames)
     yield from models
