@@ -127,12 +127,21 @@ def stored_codecs(selection: Selection, specs: StoredSpecs) -> list[tuple[str, C
     for manifest in selection.manifests:
         if not any(record.segment_id in selection.segment_ids for record in manifest.segments):
             continue
-        try:
-            spec = specs.of_video(manifest)
-        except CodecError as error:
-            raise PreflightError(f"video {manifest.name}: {error}") from error
-        found.append((manifest.name, spec))
+        found.append((manifest.name, spec_of_video(manifest, specs)))
     return found
+
+
+def spec_of_video(manifest: VideoManifest, specs: StoredSpecs) -> CodecSpec:
+    """Return what encoded a video.
+
+    Raises:
+        PreflightError: Its weights are nowhere.
+        DamagedError: The vault's own are not what they must be.
+    """
+    try:
+        return specs.of_video(manifest)
+    except CodecError as error:
+        raise PreflightError(f"video {manifest.name}: {error}") from error
 
 
 def find_codecs(selection: Selection, specs: StoredSpecs, *, backbone: str, reader: str) -> list[CodecSpec]:

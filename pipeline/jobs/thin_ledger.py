@@ -14,7 +14,7 @@ from framevault.codecs.checkpoint_header import count_slices
 from framevault.codecs.errors import CodecError
 from framevault.codecs.spec import CodecSpec, codec_fingerprint, thinned
 from framevault.pipeline.exits import PreflightError
-from framevault.pipeline.jobs.looking import Selection
+from framevault.pipeline.jobs.looking import Selection, spec_of_video
 from framevault.storage.documents import utc_now
 from framevault.storage.index import (
     MissingSegment,
@@ -124,7 +124,7 @@ def plan_thinning(selection: Selection, specs: StoredSpecs, *, slices: int) -> T
         records = tuple(each for each in manifest.segments if each.segment_id in selection.segment_ids)
         if not records:
             continue
-        spec = _spec_of(manifest, specs)
+        spec = spec_of_video(manifest, specs)
         if spec.slices == slices:
             is_possible = True
             left[f"they have {slices} slices already"] += 1
@@ -255,15 +255,3 @@ def _missing_from(opened: _OpenRun, stored: Container[str]) -> tuple[MissingSegm
     # Of those that earlier thinnings took along, the old run says that they are missing.
     lost = [each for each in old.missing if run.segment_id(each) not in stored]
     return by_pts([*lost, *left])
-
-
-def _spec_of(manifest: VideoManifest, specs: StoredSpecs) -> CodecSpec:
-    """Return what encoded a video.
-
-    Raises:
-        PreflightError: Its weights are nowhere.
-    """
-    try:
-        return specs.of_video(manifest)
-    except CodecError as error:
-        raise PreflightError(f"video {manifest.name}: {error}") from error
