@@ -22,7 +22,7 @@ Quality = Annotated[int | None, typer.Option(min=1, max=8, help="1 (fewest bytes
 Weights = Annotated[
     str | None,
     typer.Option(
-        help="The codec's checkpoint, from framevault train (the shipped one, if not given); the vault keeps it."
+        help="The codec's checkpoint, from framevault train (the shipped one, if not given); vaults keep a copy."
     ),
 ]
 StoredWeights = Annotated[

@@ -71,10 +71,7 @@ class Restored:
     latent_bits_n: Tensor
     """Estimated bits of the slices that were used, [N]; training only."""
     symbol_bits_n: Tensor
-    """Bits of the symbols that a stream would hold, core and slices, by the model's probabilities, [N]; no gradient.
-
-    Of latents that are nearly always their mean, noise makes the estimates far too high: 4,096 silent ones seem to take
-    90 bytes."""
+    """Bits of the symbols that a stream would hold, [N]; see `Coded`."""
     styles_error: Tensor
     """Squared error of the decoded styles over their variance."""
     feature_gap: Tensor
