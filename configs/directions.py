@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from framevault.configs.run import MODEL_CONFIG, DecodeSettings
+
+
+def _is_region(region: tuple[float, float]) -> tuple[float, float]:
+    if not 0 <= region[0] < region[1] <= 1:
+        raise ValueError(f"a region must be two rising shares of the height, as 0.15:0.6, got {region[0]}:{region[1]}")
+    return region
+
+
+Shares = Annotated[tuple[float, float], Field(strict=False), AfterValidator(_is_region)]
+"""Top and bottom of some rows of a picture, as shares of its height."""
 
 
 class DirectionsJob(BaseModel):
@@ -24,6 +34,14 @@ class DirectionsJob(BaseModel):
     """CSV with the columns file, attribute and value; attributes of the pixels are measured besides."""
     sheets: str | None = Field(default=None, min_length=1)
     """Folder for a contact sheet a direction, rows faces and columns amounts; None draws none."""
+
+    moves: Literal["both", "styles"] = "both"
+    """What edits of labelled attributes move: `both` styles and decoded feature, for a codec whose feature tells where
+    things are, as `face128`; `styles` alone, where the generator's styles do (Li et al.). Attributes of the pixels, and
+    factors, are of styles."""
+    regions: dict[str, Shares] = {}
+    """Rows of the picture in which a labelled attribute is seen: faces that are alike elsewhere are compared, so that
+    nothing else moves with it. An attribute without one moves what goes along with it, anywhere."""
 
     faces: int = Field(default=2000, ge=20)
     """Pictures that are looked at; of more, every so manieth is taken."""

@@ -245,6 +245,13 @@ def train_directions(
     labels: Annotated[
         str | None, typer.Option(help="CSV with file,attribute,value, for attributes of your own.")
     ] = None,
+    moves: Annotated[
+        str | None, typer.Option(help="What edits by labels move: both (styles and feature) or styles (both).")
+    ] = None,
+    region: Annotated[
+        list[str] | None,
+        typer.Option(help="Rows where a labelled attribute is seen, as glasses=0.15:0.6. May stand several times."),
+    ] = None,
     sheets: Annotated[
         str | None, typer.Option(help="Folder for contact sheets: rows are faces, columns amounts.")
     ] = None,
@@ -264,11 +271,12 @@ def train_directions(
     from framevault.configs.directions import DirectionsJob
     from framevault.configs.loading import load_job
 
-    overrides = {
+    overrides: dict[str, object] = {
         "data": tuple(data) if data else None,
         "weights": weights,
         "out": out,
         "labels": labels,
+        "moves": moves,
         "sheets": sheets,
         "keep": None if keep is None else tuple(name.strip() for name in keep.split(",")),
         "faces": faces,
@@ -276,6 +284,8 @@ def train_directions(
         "ridge": ridge,
         "device": device,
     }
+    if region is not None:
+        overrides["regions"] = read_settings(lambda: dict(map(_read_region, region)))
     job = read_settings(lambda: load_job(DirectionsJob, config, overrides=overrides))
 
     def run() -> ExitCode:
@@ -284,3 +294,13 @@ def train_directions(
         return print_directions(job, as_json=as_json)
 
     run_job(run)
+
+
+def _read_region(text: str) -> tuple[str, tuple[float, float]]:
+    """Return an attribute and its rows, of `glasses=0.15:0.6`; raises ValueError if it is something else."""
+    name, _, shares = text.partition("=")
+    top, _, bottom = shares.partition(":")
+    try:
+        return name.strip(), (float(top), float(bottom))
+    except ValueError as error:
+        raise ValueError(f"--region must be like glasses=0.15:0.6, got {text!r}") from error

@@ -25,7 +25,7 @@ from framevault.codecs.checkpoint_header import read_config
 from framevault.codecs.errors import CheckpointError, CodecError
 from framevault.codecs.hsc.config import HscConfig
 from framevault.codecs.hsc.directions import directions_path, generator_fingerprint, load_directions
-from framevault.codecs.hsc.editing import Edit, move, total_shift
+from framevault.codecs.hsc.editing import Edit, Shift, move, total_shift
 from framevault.codecs.spec import CodecSpec
 from framevault.storage.packs import Pack, PackHeader
 from framevault.workers.loaded_codecs import LoadedCodecs
@@ -70,7 +70,7 @@ class PictureReader:
         self._settings = settings
         self._codecs = LoadedCodecs(device=settings.device, weights=settings.weights)
         self._device = threading.BoundedSemaphore(settings.num_slots)
-        self._shifts: dict[CodecSpec, Tensor | None] = {}
+        self._shifts: dict[CodecSpec, Shift | None] = {}
         self._loading = threading.Lock()
 
     def read(self, pack: Pack, frame_numbers: Sequence[int]) -> Iterator[Decoded[NDArray[np.uint8]] | FrameFault]:
@@ -107,10 +107,10 @@ class PictureReader:
         decoder = self._codecs.load(spec).decoder(height=height, width=width)
         if settings.depth is None and not settings.edits:
             return decoder.decode
-        return partial_decoder(decoder, spec, depth=settings.depth, shift_ld=self._shift(spec))
+        return partial_decoder(decoder, spec, depth=settings.depth, shift=self._shift(spec))
 
-    def _shift(self, spec: CodecSpec) -> Tensor | None:
-        """Return what the edits add to styles; a checkpoint's directions are read once."""
+    def _shift(self, spec: CodecSpec) -> Shift | None:
+        """Return what the edits add; a checkpoint's directions are read once."""
         with self._loading:
             if spec not in self._shifts:
                 self._shifts[spec] = edit_shift(spec, self._settings.edits, self._settings.directions)
@@ -172,8 +172,8 @@ def _check_slices(slices: int, *, num_slices: int) -> None:
         raise CodecError(f"slices must be nothing, core, or 0 to {num_slices}, which the streams have, got {slices}")
 
 
-def edit_shift(spec: CodecSpec, edits: Sequence[Edit], directions: str | None) -> Tensor | None:
-    """Return what edits add to the styles of a checkpoint's faces, [L, D]; None without edits.
+def edit_shift(spec: CodecSpec, edits: Sequence[Edit], directions: str | None) -> Shift | None:
+    """Return what edits add to the styles and features of a checkpoint's faces; None without edits.
 
     Args:
         spec: Of the codec.
@@ -196,7 +196,7 @@ def edit_shift(spec: CodecSpec, edits: Sequence[Edit], directions: str | None) -
 
 
 def partial_decoder(
-    decoder: Decoder, spec: CodecSpec, *, depth: Depth, shift_ld: Tensor | None
+    decoder: Decoder, spec: CodecSpec, *, depth: Depth, shift: Shift | None
 ) -> Callable[[Sequence[bytes]], Tensor]:
     """Return what decodes streams in part, or edited, to frames uint8 [N, 3, H, W].
 
@@ -213,8 +213,8 @@ def partial_decoder(
             latents = decoder.mean_latents(len(streams))
         else:
             latents = decoder.decode_latents(streams, slices=depth)
-        if shift_ld is not None:
-            latents = move(latents, shift_ld, decoder.own_feature)
+        if shift is not None:
+            latents = move(latents, shift, decoder.own_feature)
         return decoder.render(latents.styles_nld, latents.feature_nchw)
 
     return decode

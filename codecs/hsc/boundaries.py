@@ -5,7 +5,8 @@ instead of a support vector machine. We differ in the way across it: the paper g
 suits latents that vary equally in all directions. Decoded styles don't, and there the normal points to where faces
 hardly differ at all; ours goes along what faces on both sides differ in (covariance times normal: Haufe et al.,
 NeuroImage 87, 2014, equation 6). On faces of 128 pixels the same step changes what is measured by 1.3 to 10 times as
-much. Letters in shapes: N faces, M values of all styles of a face, R principal axes.
+much. Letters in shapes: N faces, M values of a face: of its styles, or of
+styles and feature, R principal axes.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from torch import Tensor
 from framevault.codecs.errors import CodecError
 
 MOST_AXES = 256
-"""R at most: what more faces' styles span besides is noise."""
+"""R at most: what faces span besides is noise."""
 
 LEAST_FACES = 20
 """Fewer tell nothing."""
@@ -38,32 +39,37 @@ class Boundary:
     """On faces that it was not fitted to: the correlation with the labels, -1..1."""
 
 
-def fit_boundary(styles_nm: Tensor, labels_n: Tensor, *, ridge: float) -> Boundary:
+def fit_boundary(values_nm: Tensor, labels_n: Tensor, *, ridge: float) -> Boundary:
     """Find the boundary of one attribute.
 
     Args:
-        styles_nm: Decoded styles of faces.
+        values_nm: Decoded styles of faces, or styles and feature as one vector (`contrasts.JointValues`).
         labels_n: The attribute: any numbers, or just two of them for a yes or no.
         ridge: Weight of the normal's length, over the mean variance of an axis.
 
     Raises:
         CodecError: There are too few faces, a label is no number, or all labels are the same.
     """
-    _check(styles_nm, labels_n)
-    styles_nm, labels_n = styles_nm.to(torch.float64), labels_n.to(torch.float64)
+    check_labels(len(values_nm), labels_n)
+    values_nm, labels_n = values_nm.to(torch.float64), labels_n.to(torch.float64)
     is_test_n = torch.arange(len(labels_n)) % TEST_EVERY == 0
-    mean_m, axes_rm = _principal_axes(styles_nm)
-    coordinates_nr = (styles_nm - mean_m) @ axes_rm.T
+    mean_m, axes_rm = principal_axes(values_nm)
+    coordinates_nr = (values_nm - mean_m) @ axes_rm.T
     fit = _fit_logistic if len(set(labels_n.tolist())) == 2 else _fit_ridge
     tested_r = fit(coordinates_nr[~is_test_n], labels_n[~is_test_n], ridge)
     agreement = _correlation(coordinates_nr[is_test_n] @ tested_r, labels_n[is_test_n])
     said_n = coordinates_nr @ fit(coordinates_nr, labels_n, ridge)
-    shift_m = (styles_nm - mean_m).T @ said_n / (len(said_n) - 1) / said_n.std()
+    shift_m = (values_nm - mean_m).T @ said_n / (len(said_n) - 1) / said_n.std()
     return Boundary(shift_m=shift_m.to(torch.float32), agreement=agreement)
 
 
-def _check(styles_nm: Tensor, labels_n: Tensor) -> None:
-    if len(styles_nm) != len(labels_n) or len(labels_n) < LEAST_FACES:
+def check_labels(num_faces: int, labels_n: Tensor) -> None:
+    """Check that labels can tell something.
+
+    Raises:
+        CodecError: There are too few faces, a label is no number, or all labels are the same.
+    """
+    if num_faces != len(labels_n) or len(labels_n) < LEAST_FACES:
         raise CodecError(f"expected {LEAST_FACES} labelled faces or more, got {len(labels_n)}")
     if not labels_n.isfinite().all():
         raise CodecError("labels must be finite numbers")
@@ -71,10 +77,10 @@ def _check(styles_nm: Tensor, labels_n: Tensor) -> None:
         raise CodecError(f"labels must differ, all {len(labels_n)} are {float(labels_n[0]):g}")
 
 
-def _principal_axes(styles_nm: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean [M] and the axes [R, M] in which faces differ most."""
-    mean_m = styles_nm.mean(dim=0)
-    centred_nm = styles_nm - mean_m
+def principal_axes(values_nm: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean [M] and the axes of unit length [R, M] in which faces differ most, the first most."""
+    mean_m = values_nm.mean(dim=0)
+    centred_nm = values_nm - mean_m
     # By the small matrix of the two.
     values_n, vectors_nn = torch.linalg.eigh(centred_nm @ centred_nm.T)
     kept = (values_n > values_n[-1] * 1e-9).nonzero().flatten().flip(0)[:MOST_AXES]

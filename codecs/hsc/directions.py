@@ -1,7 +1,8 @@
-"""Named directions among styles, in a file beside the checkpoint whose generator they belong to.
+"""Named directions among styles and features, in a file beside the checkpoint whose generator they belong to.
 
-A safetensors file: one float16 tensor [L, D] a name; the metadata says what each does, how it was found, and of which
-generator's styles it is. Letters in shapes: L styles of D values.
+A safetensors file: one float16 tensor [L, D] a name, and `name.feature` [C, s, s] where the direction has a shift of
+the feature of its own; the metadata says what each does, how it was found, and of which generator's styles it is.
+Letters in shapes: L styles of D values, C channels of a feature of s x s positions.
 """
 
 import hashlib
@@ -22,6 +23,7 @@ DIRECTIONS_OF = "hsc directions"
 DIRECTION_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 """Names that the command line can take, as `smile` and `factor-3`."""
 
+_FEATURE = ".feature"
 _GENERATOR = "generator."
 
 
@@ -34,7 +36,9 @@ class Direction:
     about: str
     """What a positive amount does, and how it was found."""
     shift_ld: Tensor
-    """What an amount of 1 adds to the styles, float32 [L, D]: one standard deviation of faces."""
+    """What an amount of 1 adds to the styles, float32 [L, D]."""
+    shift_chw: Tensor | None = None
+    """What it adds to the feature, float32 [C, s, s]; None: as much as the generator's own moves with the styles."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -86,6 +90,9 @@ def save_directions(path: Path, items: Iterable[Direction], *, generator: str) -
         raise CodecError("expected directions to write, got none")
     config = {"generator": generator, "about": {name: item.about for name, item in by_name.items()}}
     tensors = {name: item.shift_ld.to(torch.float16) for name, item in by_name.items()}
+    for name, item in by_name.items():
+        if item.shift_chw is not None:
+            tensors[name + _FEATURE] = item.shift_chw.to(torch.float16)
     save_checkpoint(path, tensors, codec=DIRECTIONS_OF, config=config)
 
 
@@ -106,22 +113,35 @@ def load_directions(path: Path, *, generator: str) -> Directions:
             "find directions for it with framevault train directions"
         )
     about = config.get("about")
-    if not isinstance(about, Mapping) or not tensors or set(about) != set(tensors):
+    names = sorted(name for name in tensors if not name.endswith(_FEATURE))
+    features = {name.removesuffix(_FEATURE) for name in tensors if name.endswith(_FEATURE)}
+    if not isinstance(about, Mapping) or not names or set(about) != set(names) or not features <= set(names):
         raise CheckpointError(
             f"{path} must say what each of its directions does, {sorted(tensors)}, got {about!r:.200}"
         )
+    _check(path, "[L, D]", {name: tensors[name] for name in names}, num_axes=2)
+    _check(path, "[C, s, s]", {name + _FEATURE: tensors[name + _FEATURE] for name in sorted(features)}, num_axes=3)
     items = tuple(
-        Direction(name=name, about=str(about[name]), shift_ld=tensor.to(torch.float32))
-        for name, tensor in sorted(tensors.items())
+        Direction(
+            name=name,
+            about=str(about[name]),
+            shift_ld=tensors[name].to(torch.float32),
+            shift_chw=tensors[name + _FEATURE].to(torch.float32) if name in features else None,
+        )
+        for name in names
     )
-    for item in items:
-        if item.shift_ld.dim() != 2 or item.shift_ld.shape != items[0].shift_ld.shape:
-            raise CheckpointError(
-                f"{path}: {item.name} must be [L, D] like the others, got {list(item.shift_ld.shape)}"
-            )
-        if not item.shift_ld.isfinite().all():
-            raise CheckpointError(f"{path}: {item.name} must be finite")
     return Directions(source=str(path), generator=generator, items=items)
+
+
+def _check(path: Path, shape: str, tensors: Mapping[str, Tensor], *, num_axes: int) -> None:
+    """Check that shifts of one kind are of one shape, and finite."""
+    first = next(iter(tensors.values()), None)
+    for name, tensor in tensors.items():
+        assert first is not None
+        if tensor.dim() != num_axes or tensor.shape != first.shape:
+            raise CheckpointError(f"{path}: {name} must be {shape} like the others, got {list(tensor.shape)}")
+        if not tensor.isfinite().all():
+            raise CheckpointError(f"{path}: {name} must be finite")
 
 
 def generator_fingerprint(checkpoint: Path) -> str:

@@ -9,7 +9,7 @@ from PIL import Image
 from framevault.codecs.base import Semantics
 from framevault.codecs.hsc.codec import HscCodec
 from framevault.codecs.hsc.directions import Direction
-from framevault.codecs.hsc.editing import move
+from framevault.codecs.hsc.editing import move, shift_along
 from framevault.pipeline.contact_sheet import SheetTile, draw_sheet
 from framevault.pipeline.jobs.train.face_styles import Faces
 
@@ -44,7 +44,7 @@ def draw_direction_sheets(
         for number, latents in zip(chosen, coded, strict=True):
             tiles.append(SheetTile(picture=_picture(faces, number, side), caption="original"))
             for amount in amounts:
-                moved = move(latents, amount * direction.shift_ld, decoder.own_feature)
+                moved = move(latents, shift_along(direction, amount), decoder.own_feature)
                 frame_chw = decoder.render(moved.styles_nld, moved.feature_nchw)[0].cpu()
                 picture = Image.fromarray(frame_chw.permute(1, 2, 0).numpy())
                 tiles.append(SheetTile(picture=picture, caption=f"{direction.name} {amount:+g}"))

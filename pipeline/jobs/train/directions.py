@@ -1,7 +1,8 @@
-"""`framevault train directions`: ways among the styles of a trained hsc checkpoint that edits go along.
+"""`framevault train directions`: ways among what a trained hsc checkpoint decodes, that edits go along.
 
-Two kinds. Boundaries are fitted to labels: those that a file gives, and what can be measured on the pixels. Factors
-come from the generator's weights alone, and what they do is for people to say, who look at the sheets.
+Three kinds. Boundaries are fitted to labels: those that a file gives, and what can be measured on the pixels. Contrasts
+are fitted to labels too, of faces that are alike outside a region. Factors come from the generator's weights alone, and
+what they do is for people to say, who look at the sheets.
 """
 
 import json
@@ -18,6 +19,7 @@ from framevault.codecs.errors import CodecError
 from framevault.codecs.hsc.attributes import ATTRIBUTES
 from framevault.codecs.hsc.boundaries import fit_boundary
 from framevault.codecs.hsc.codec import load_hsc
+from framevault.codecs.hsc.contrasts import Region, fit_contrast
 from framevault.codecs.hsc.directions import Direction, directions_path, generator_fingerprint, save_directions
 from framevault.codecs.hsc.factorisation import LAYER_GROUPS, factorise, style_numbers
 from framevault.codecs.hsc.generator import Generator
@@ -85,6 +87,7 @@ def run_directions(job: DirectionsJob, *, on_event: EventSink) -> DirectionsResu
         PreflightError: No picture or label can be read, or what shall be kept was not found.
     """
     labels = {} if job.labels is None else read_labels(Path(job.labels))
+    _check_regions(job, labels)
     codec = load_hsc(CodecSpec(name="hsc", weights=job.weights, quality=job.quality, device=_device(job)))
     checkpoint = codec.spec.checkpoint_path
     assert checkpoint is not None
@@ -113,6 +116,15 @@ def run_directions(job: DirectionsJob, *, on_event: EventSink) -> DirectionsResu
     )
 
 
+def _check_regions(job: DirectionsJob, labels: Mapping[str, Mapping[str, float]]) -> None:
+    """Check that each region is of a labelled attribute whose feature is moved."""
+    if unknown := sorted(set(job.regions) - set(labels)):
+        known = ", ".join(sorted(labels)) or "none"
+        raise PreflightError(f"region: {', '.join(unknown)} has no labels; labelled are {known}")
+    if job.regions and job.moves == "styles":
+        raise PreflightError("region: styles have no place in the picture; expected moves both, got styles")
+
+
 def _device(job: DirectionsJob) -> str:
     if job.device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -126,23 +138,40 @@ _Found = tuple[Direction, float | None]
 def _boundaries(
     job: DirectionsJob, faces: Faces, labels: Mapping[str, Mapping[str, float]], on_event: EventSink
 ) -> Iterator[_Found]:
-    """Fit a boundary to each attribute; those that styles say too little of are left out, and it is said."""
+    """Fit a direction to each attribute; those that faces say too little of are left out, and it is said."""
     for name, (numbers, labels_n) in _labelled(faces, labels).items():
+        moves_feature = name in labels and job.moves == "both"
         try:
-            boundary = fit_boundary(faces.styles_nld[numbers].flatten(1), labels_n, ridge=job.ridge)
+            direction, agreement = _fit(job, faces, name, numbers, labels_n, moves_feature=moves_feature)
         except CodecError as error:
             if name in labels:
                 raise PreflightError(f"attribute {name}: {error}") from error
             on_event(Note(text=f"{name} is left out: {error}"))
             continue
-        if boundary.agreement < job.least_agreement:
-            on_event(
-                Note(text=f"{name} is left out: styles agree with it by {boundary.agreement:.2f} only, on other faces")
-            )
+        if agreement < job.least_agreement:
+            what = "styles and features agree" if moves_feature else "styles agree"
+            on_event(Note(text=f"{name} is left out: {what} with it by {agreement:.2f} only, on other faces"))
             continue
         about = ATTRIBUTES[name][1] if name in ATTRIBUTES and name not in labels else f"more {name}, as labelled"
-        shift_ld = boundary.shift_m.reshape(faces.styles_nld.shape[1:])
-        yield Direction(name=name, about=about, shift_ld=shift_ld), boundary.agreement
+        yield replace(direction, about=about), agreement
+
+
+def _fit(
+    job: DirectionsJob, faces: Faces, name: str, numbers: Sequence[int], labels_n: Tensor, *, moves_feature: bool
+) -> tuple[Direction, float]:
+    """Return one attribute's direction, and how well its boundary holds on other faces."""
+    if not moves_feature:
+        styles_nld = faces.values.styles_nld[torch.tensor(numbers, dtype=torch.long)]
+        boundary = fit_boundary(styles_nld.flatten(1), labels_n, ridge=job.ridge)
+        shift_ld = boundary.shift_m.reshape(styles_nld.shape[1:])
+        return Direction(name=name, about="", shift_ld=shift_ld), boundary.agreement
+    boundary = fit_boundary(faces.values.vectors(numbers), labels_n, ridge=job.ridge)
+    if name in job.regions:
+        shift = fit_contrast(faces.values, numbers, labels_n, region=Region(*job.regions[name]))
+    else:
+        shift = faces.values.split(boundary.shift_m)
+    direction = Direction(name=name, about="", shift_ld=shift.styles_ld, shift_chw=shift.feature_chw)
+    return direction, boundary.agreement
 
 
 def _labelled(faces: Faces, labels: Mapping[str, Mapping[str, float]]) -> dict[str, tuple[list[int], Tensor]]:
@@ -157,12 +186,12 @@ def _labelled(faces: Faces, labels: Mapping[str, Mapping[str, float]]) -> dict[s
 
 def _factors(job: DirectionsJob, generator: Generator, faces: Faces) -> Iterator[_Found]:
     """Factorise the generator's weights, group by group of styles."""
-    num_styles = faces.styles_nld.shape[1]
+    styles_nld = faces.values.styles_nld
     for group in LAYER_GROUPS:
-        styles = style_numbers(num_styles, group)
+        styles = style_numbers(styles_nld.shape[1], group)
         if not (styles and job.factors):
             continue
-        shifts_kld = factorise(generator, faces.styles_nld, style_numbers=styles, num_directions=job.factors)
+        shifts_kld = factorise(generator, styles_nld, style_numbers=styles, num_directions=job.factors)
         for number, shift_ld in enumerate(shifts_kld, start=1):
             about = f"factor {number} of the generator's {group} styles"
             yield Direction(name=f"{group}-{number}", about=about, shift_ld=shift_ld), None

@@ -1,6 +1,7 @@
-"""Aligned faces through the codec's encoder to what directions are found in: decoded styles, and attributes of pixels.
+"""Aligned faces through the codec, to what directions are found in: decoded values, and attributes of pixels.
 
-Letters in shapes: N faces, H and W pixels, L styles of D values, R the side of the domain's pictures.
+Letters in shapes: N faces, H and W pixels, L styles of D values, C channels of a feature of s x s positions, R the side
+of the domain's pictures.
 """
 
 from collections.abc import Sequence
@@ -11,8 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from framevault.codecs.base import Semantics
 from framevault.codecs.hsc.attributes import ATTRIBUTES
 from framevault.codecs.hsc.codec import HscCodec
+from framevault.codecs.hsc.contrasts import JointValues
 from framevault.codecs.hsc.geometry import to_square
 from framevault.configs.directions import DirectionsJob
 from framevault.pipeline.events import Note
@@ -38,8 +41,8 @@ class Faces:
     """What people know each by."""
     rgb_hwc: tuple[NDArray[np.uint8], ...]
     """RGB uint8 [H, W, 3] each."""
-    styles_nld: Tensor
-    """Decoded styles S^: those that an edit moves, rounding and all."""
+    values: JointValues
+    """Decoded styles S^ and features f^: those that an edit moves, rounding and all; features in half precision."""
     attributes: dict[str, Tensor]
     """Each attribute of the pixels, [N]."""
 
@@ -74,10 +77,13 @@ def _encode(
     codec: HscCodec, names: list[str], rgb_hwc: Sequence[NDArray[np.uint8]], batch_size: int, on_event: EventSink
 ) -> Faces:
     styles: list[Tensor] = []
+    features: list[Tensor] = []
     attributes: dict[str, list[Tensor]] = {name: [] for name in ATTRIBUTES}
     for first in range(0, len(rgb_hwc), batch_size):
         square_nchw = torch.cat([_square(codec, each_hwc) for each_hwc in rgb_hwc[first : first + batch_size]])
-        styles.append(decoded_styles(codec, square_nchw).cpu())
+        latents = _decoded(codec, square_nchw)
+        styles.append(latents.styles_nld.cpu())
+        features.append(latents.feature_nchw.to(torch.float16).cpu())
         for name, (measure, _) in ATTRIBUTES.items():
             attributes[name].append(measure((square_nchw + 1) / 2).cpu())
         if first // NOTE_EVERY != (first + batch_size) // NOTE_EVERY:
@@ -85,17 +91,16 @@ def _encode(
     return Faces(
         names=names,
         rgb_hwc=tuple(rgb_hwc),
-        styles_nld=torch.cat(styles),
+        values=JointValues(torch.cat(styles), torch.cat(features)),
         attributes={name: torch.cat(values) for name, values in attributes.items()},
     )
 
 
-@torch.inference_mode()
-def decoded_styles(codec: HscCodec, square_nchw: Tensor) -> Tensor:
-    """Return S^ [N, L, D] of square pictures, RGB in -1..1 [N, 3, R, R]."""
-    styles_nld, _ = codec.encoder_networks.invert(square_nchw.contiguous(memory_format=torch.channels_last))
-    style_codec = codec.networks.style_codec
-    return style_codec.synthesise(torch.round(style_codec.analyse(styles_nld)))
+def _decoded(codec: HscCodec, square_nchw: Tensor) -> Semantics:
+    """Return what the streams of square pictures, RGB in -1..1 [N, 3, R, R], decode to."""
+    analysis = codec.analyse(square_nchw)
+    symbols = codec.bitstream.find_symbols(analysis.core_nk, analysis.y_nmgg)
+    return codec.semantics(analysis.core_nk, symbols.latent16_nmgg)
 
 
 def _square(codec: HscCodec, rgb_hwc: NDArray[np.uint8]) -> Tensor:

@@ -39,6 +39,21 @@ def test_directions_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert found.find("age").shift_ld.dtype == torch.float32
 
 
+def test_a_shift_of_the_feature_is_kept_where_there_is_one(tmp_path: Path) -> None:
+    feature_chw = torch.arange(8.0).reshape(2, 2, 2)
+    glasses = Direction(name="glasses", about="", shift_ld=torch.zeros(3, 4), shift_chw=feature_chw)
+    save_directions(tmp_path / "d.safetensors", [direction("age"), glasses], generator=GENERATOR)
+
+    found = load_directions(tmp_path / "d.safetensors", generator=GENERATOR)
+
+    assert [item.name for item in found.items] == ["age", "glasses"]
+    assert found.find("age").shift_chw is None
+    kept_chw = found.find("glasses").shift_chw
+    assert kept_chw is not None
+    assert torch.equal(kept_chw, feature_chw)
+    assert kept_chw.dtype == torch.float32
+
+
 def test_the_same_directions_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         save_directions(tmp_path / name, [direction("x"), direction("y")], generator=GENERATOR)
@@ -73,6 +88,9 @@ def test_files_that_hold_something_else_are_refused(tmp_path: Path) -> None:
         ("names", {"frown": torch.zeros(3, 4)}),
         ("flat", {"smile": torch.zeros(12)}),
         ("infinite", {"smile": torch.full((3, 4), float("inf"))}),
+        ("feature", {"smile": torch.zeros(3, 4), "smile.feature": torch.zeros(3, 4)}),
+        ("spread", {"smile": torch.zeros(3, 4), "smile.feature": torch.full((1, 2, 2), float("nan"))}),
+        ("alone", {"smile": torch.zeros(3, 4), "frown.feature": torch.zeros(1, 2, 2)}),
     ):
         save_checkpoint(tmp_path / name, tensors, codec=DIRECTIONS_OF, config=about)
 
@@ -81,6 +99,9 @@ def test_files_that_hold_something_else_are_refused(tmp_path: Path) -> None:
         ("names", r"must say what each of its directions does, \['frown'\]"),
         ("flat", r"smile must be \[L, D\] like the others, got \[12\]"),
         ("infinite", "smile must be finite"),
+        ("feature", r"smile.feature must be \[C, s, s\] like the others, got \[3, 4\]"),
+        ("spread", "smile.feature must be finite"),
+        ("alone", r"must say what each of its directions does, \['frown.feature', 'smile'\]"),
         ("nowhere", "can't be read"),
     ):
         with pytest.raises(CheckpointError, match=message):

@@ -13,7 +13,7 @@ from PIL import Image
 from framevault.codecs.checkpoint import save_checkpoint
 from framevault.codecs.hsc.codec import HscCodec, load_hsc
 from framevault.codecs.hsc.directions import Direction, directions_path, generator_fingerprint, save_directions
-from framevault.codecs.hsc.editing import move
+from framevault.codecs.hsc.editing import move, shift_along
 from framevault.codecs.spec import CodecSpec
 from tests.codecs.hsc.toy import TOY_CONFIG, toy_tensors
 from tests.pipeline.command_line import Ended, query_rows, run_command
@@ -111,7 +111,8 @@ def test_edits_are_made_in_the_compressed_domain(folder: Path, tmp_path: Path, c
     random = torch.Generator().manual_seed(11)
     age_ld, smile_ld = (torch.randn(SHAPE, generator=random).half().float() for _ in range(2))
     decoder = codec.decoder(height=SIDE, width=SIDE)
-    moved = move(decoder.decode_latents(streams(folder, codec)), 1.5 * smile_ld - age_ld, decoder.own_feature)
+    shift = shift_along(Direction(name="both", about="", shift_ld=1.5 * smile_ld - age_ld), 1.0)
+    moved = move(decoder.decode_latents(streams(folder, codec)), shift, decoder.own_feature)
 
     ended = restore(folder, tmp_path / "out", "--edit", "smile=+1.5", "--edit", "age=-1")
     restore(folder, tmp_path / "plain")

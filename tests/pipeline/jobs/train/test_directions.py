@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from framevault.codecs.hsc.directions import directions_path, generator_fingerprint, load_directions
@@ -92,9 +93,47 @@ def test_what_styles_say_nothing_of_is_left_out_and_said(folder: Path, tmp_path:
     assert "brightness is left out: styles agree with it by" in ended.stderr
 
 
+@pytest.mark.parametrize(("arguments", "has_feature"), [((), True), (("--moves", "styles"), False)])
+def test_edits_by_labels_move_the_feature_unless_told_otherwise(
+    folder: Path, tmp_path: Path, arguments: tuple[str, ...], has_feature: bool
+) -> None:
+    ended = train(folder, "--out", tmp_path / "d.safetensors", "--labels", folder / "labels.csv", "--factors", "1",
+                  *arguments)  # fmt: skip
+
+    assert ended.code == 0, ended.stderr
+    found = load_directions(tmp_path / "d.safetensors", generator=generator_fingerprint(folder / "toy.safetensors"))
+    assert (found.find("redness").shift_chw is not None) == has_feature
+    # Those of pixels and of weights are of styles.
+    assert [item.name for item in found.items if item.shift_chw is not None] == ["redness"] * has_feature
+
+
+def test_a_region_compares_faces_that_are_alike_elsewhere(folder: Path, tmp_path: Path) -> None:
+    common = ("--labels", folder / "labels.csv", "--factors", "0", "--keep", "redness")
+    train(folder, "--out", tmp_path / "all.safetensors", *common)
+
+    ended = train(folder, "--out", tmp_path / "rows.safetensors", *common, "--region", "redness=0.25:0.75")
+
+    assert ended.code == 0, ended.stderr
+    generator = generator_fingerprint(folder / "toy.safetensors")
+    anywhere, rows = (
+        load_directions(tmp_path / f"{name}.safetensors", generator=generator).find("redness").shift_chw
+        for name in ("all", "rows")
+    )
+    assert anywhere is not None
+    assert rows is not None
+    middles_h = (torch.arange(TOY_CONFIG.split) + 0.5) / TOY_CONFIG.split
+    is_elsewhere_h = (middles_h < 0.25) | (middles_h >= 0.75)
+    # Redness is everywhere: of faces that are alike elsewhere, elsewhere little is left of it.
+    assert rows[:, is_elsewhere_h].norm() < 0.3 * anywhere[:, is_elsewhere_h].norm()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("--region", "smile=0.2:0.5"), "region: smile has no labels; labelled are none"),
+        (("--region", "smile"), "--region must be like glasses=0.15:0.6, got 'smile'"),
+        (("--region", "smile=0.5:0.2"), "a region must be two rising shares of the height, as 0.15:0.6, got 0.5:0.2"),
+        (("--moves", "features"), "moves: should be 'both' or 'styles', got 'features'"),
         (("--keep", "smile"), "keep: 'smile' was not found; found were"),
         (("--keep", "warmth=Big Smile"), "a direction's name must be like smile or factor-3"),
         (("--labels", "nowhere.csv"), "labels nowhere.csv can't be read"),
