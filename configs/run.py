@@ -119,6 +119,8 @@ class CompressJob(ExecutionSettings):
     """Checkpoint of what codes faces; None for the shipped one."""
     face_score: float = Field(default=0.4, ge=0.05, le=1)
     """Lowest score of a face that is coded."""
+    face_size: int = Field(default=0, ge=0)
+    """Pixels of the shorter side of a found face's box from which on it is coded; 0 codes all."""
     face_fps: float | None = Field(default=None, gt=0)
     """Frames a second that faces are looked for in; None looks in every frame that is kept."""
     fps: float | None = Field(default=None, gt=0)
