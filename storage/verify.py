@@ -209,6 +209,11 @@ class _Verification:
             raise DamagedError(f"{record.pack.key} is of another codec or time base than {manifest.key} says")
         if header.settings.get("slices") != manifest.slices:
             raise DamagedError(f"{record.pack.key} has not the {manifest.slices} slices that {manifest.key} says")
+        faces = header.settings.get("faces")
+        if (faces.get("slices") if isinstance(faces, dict) else None) != manifest.face_slices:
+            raise DamagedError(
+                f"{record.pack.key} has not the {manifest.face_slices} slices of faces that {manifest.key} says"
+            )
         if rows is not None:
             self._try(record.frames.key, partial(_check_frames, record.frames.key, rows, pack))
 
