@@ -52,6 +52,8 @@ class CodecRow:
     """Name of the codec whose streams of whole frames are in its own; None if its streams are nothing but its own."""
     faces_codec: str | None = None
     """Name of the codec whose streams of faces are in its own; None if there are none."""
+    thinned_faces_versions: dict[int, int] = field(default_factory=dict)
+    """Which layout streams have whose faces were thinned, by what they have with whole faces; empty without faces."""
 
 
 _DICM = CodecRow(
@@ -96,7 +98,14 @@ CODECS: dict[str, CodecRow] = {
     ),
     # Bytes are of the frames alone: what faces cost depends on how many there are. Time is with a face in each frame of
     # 1280x720, where encoding takes 2.1 times dicm's.
-    "dicm+hsc": replace(_DICM, number=3, typical_pixels_per_s=2.3e6, frames_codec="dicm", faces_codec="hsc"),
+    "dicm+hsc": replace(
+        _DICM,
+        number=3,
+        typical_pixels_per_s=2.3e6,
+        frames_codec="dicm",
+        faces_codec="hsc",
+        thinned_faces_versions={1: 5, 2: 6, 3: 7, 4: 8},
+    ),
 }
 """Every codec there is, by name."""
 
@@ -125,7 +134,8 @@ class CodecSpec:
     slices: int | None = None
     """Slices that streams were thinned to, from 0; None for whole ones. How many there are is the checkpoint's say."""
     faces: "CodecSpec | None" = None
-    """What codes the faces, for a codec that does so; as given, the shipped one. It runs on this spec's device."""
+    """What codes the faces, for a codec that does so; as given, the shipped one. It runs on this spec's device. Its own
+    `slices` says what faces were thinned to."""
 
     def __post_init__(self) -> None:
         """Check what can be checked without the checkpoint."""
@@ -133,11 +143,15 @@ class CodecSpec:
             raise CodecError(f"codec must be one of {', '.join(sorted(CODECS))}, got {self.name!r}")
         if not LOWEST_QUALITY <= self.quality <= HIGHEST_QUALITY:
             raise CodecError(f"quality must be {LOWEST_QUALITY} to {HIGHEST_QUALITY}, got {self.quality}")
+        self._check_faces()
         versions, of_slices = self.row.bitstream_versions, ""
         if self.slices is not None:
             versions, of_slices = tuple(self.row.thinned_versions.values()), f", thinned to {self.slices} slices,"
             if not versions or self.slices < 0:
                 raise CodecError(f"codec {self.name!r} has no streams of {self.slices} slices")
+        if self.faces is not None and self.faces.slices is not None:
+            versions = tuple(self.row.thinned_faces_versions[version] for version in versions)
+            of_slices += f" with faces thinned to {self.faces.slices} slices,"
         if self.bitstream_version == USUAL_VERSION:
             object.__setattr__(self, "bitstream_version", versions[-1])
         elif self.bitstream_version not in versions:
@@ -146,7 +160,6 @@ class CodecSpec:
                 f"bitstream version of codec {self.name!r}{of_slices} must be {known}, got {self.bitstream_version}: "
                 "a newer framevault may know it"
             )
-        self._check_faces()
 
     def _check_faces(self) -> None:
         """Check what codes the faces, and fill it in."""
@@ -157,10 +170,6 @@ class CodecSpec:
             return
         if given is not None and given.name != codec:
             raise CodecError(f"faces of codec {self.name!r} must be coded by codec {codec!r}, got {given.name!r}")
-        if given is not None and given.slices is not None:
-            raise CodecError(
-                f"faces of codec {self.name!r} must be of whole streams, got {given.slices} slices of each"
-            )
         faces = CodecSpec(name=codec) if given is None else given
         object.__setattr__(self, "faces", replace(faces, device=self.device))
 
@@ -168,6 +177,12 @@ class CodecSpec:
     def row(self) -> CodecRow:
         """The codec's row of the table."""
         return CODECS[self.name]
+
+    @property
+    def frames_version(self) -> int:
+        """Layout of the streams of its frames: its own, but where faces were thinned."""
+        whole_of = {thin: whole for whole, thin in self.row.thinned_faces_versions.items()}
+        return whole_of.get(self.bitstream_version, self.bitstream_version)
 
     @property
     def checkpoint_path(self) -> Path | None:
@@ -179,7 +194,9 @@ class CodecSpec:
 
 def frames_spec(spec: CodecSpec) -> CodecSpec:
     """Return what decodes the streams of whole frames in those of a spec: itself, but for a codec with faces."""
-    return spec if spec.row.frames_codec is None else replace(spec, name=spec.row.frames_codec, faces=None)
+    if spec.row.frames_codec is None:
+        return spec
+    return replace(spec, name=spec.row.frames_codec, faces=None, bitstream_version=spec.frames_version)
 
 
 def thinned(spec: CodecSpec, *, slices: int) -> CodecSpec:
@@ -192,10 +209,33 @@ def thinned(spec: CodecSpec, *, slices: int) -> CodecSpec:
         able = ", ".join(sorted(name for name, row in CODECS.items() if row.thinned_versions))
         raise CodecError(f"streams of codec {spec.name!r} can't be thinned, only those of {able}")
     if spec.slices is None:
-        return replace(spec, slices=slices, bitstream_version=spec.row.thinned_versions[spec.bitstream_version])
+        version = spec.row.thinned_versions[spec.frames_version]
+        has_thin_faces = spec.frames_version != spec.bitstream_version
+        return replace(
+            spec,
+            slices=slices,
+            bitstream_version=spec.row.thinned_faces_versions[version] if has_thin_faces else version,
+        )
     if slices >= spec.slices:
         raise CodecError(f"streams that were thinned to {spec.slices} slices can't be thinned to {slices}")
     return replace(spec, slices=slices)
+
+
+def thinned_faces(spec: CodecSpec, *, slices: int) -> CodecSpec:
+    """Return what decodes the streams of a spec once those of its faces are thinned; frames stay as they are.
+
+    Raises:
+        CodecError: The codec codes no faces besides frames, or theirs have no more slices than that by what the spec
+            says.
+    """
+    if spec.faces is None:
+        able = ", ".join(sorted(name for name, row in CODECS.items() if row.faces_codec is not None))
+        raise CodecError(f"codec {spec.name!r} codes no faces besides frames, which can be thinned; {able} does")
+    try:
+        faces = thinned(spec.faces, slices=slices)
+    except CodecError as error:
+        raise CodecError(f"faces: {error}") from error
+    return replace(spec, faces=faces, bitstream_version=spec.row.thinned_faces_versions[spec.frames_version])
 
 
 def weights_digest(spec: CodecSpec) -> str:

@@ -23,7 +23,7 @@ class RestoreJob(StoredStreamsJob):
     edits: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """What is changed, as `smile=+1.5`; for faces of codecs hsc and dicm+hsc."""
     directions: str | None = Field(default=None, min_length=1)
-    """File with the edits' directions; None takes the one beside the checkpoint."""
+    """File with the edits' directions; None takes the one beside the checkpoint, or else the vault's."""
     video_codec: Literal["h264", "ffv1"] = "h264"
     """How videos are coded: H.264 plays everywhere, FFV1 loses nothing."""
     starts_at_zero: bool = False

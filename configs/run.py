@@ -119,6 +119,8 @@ class CompressJob(ExecutionSettings):
     """Checkpoint of what codes faces; None for the shipped one."""
     face_score: float = Field(default=0.4, ge=0.05, le=1)
     """Lowest score of a face that is coded."""
+    face_size: int = Field(default=0, ge=0)
+    """Pixels of the shorter side of a found face's box from which on it is coded; 0 codes all."""
     face_fps: float | None = Field(default=None, gt=0)
     """Frames a second that faces are looked for in; None looks in every frame that is kept."""
     fps: float | None = Field(default=None, gt=0)
@@ -178,10 +180,18 @@ class ClassifyJob(StoredStreamsJob):
 class ThinJob(StoredStreamsJob):
     """Settings of `framevault thin`."""
 
-    slices: int = Field(ge=0)
-    """Slices to keep, most important first."""
+    slices: int | None = Field(default=None, ge=0)
+    """Slices of frames to keep, most important first; None leaves frames as they are."""
+    face_slices: int | None = Field(default=None, ge=0)
+    """The same of each face that a codec codes besides frames; None leaves faces as they are."""
     where: str | None = Field(default=None, min_length=1)
     """SQL condition on the columns of `frames`; None takes all frames. A segment is thinned as a whole."""
+
+    @model_validator(mode="after")
+    def _check_slices(self) -> Self:
+        if self.slices is None and self.face_slices is None:
+            raise ValueError("slices or face_slices (or both) must say how many are kept, got neither")
+        return self
 
 
 class SimilarJob(StoredStreamsJob):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from framevault.codecs.hsc.config import HscConfig
 from framevault.codecs.hsc.domains import DOMAINS
@@ -18,6 +19,12 @@ HSC_STAGE_ORDER: tuple[HscStageName, ...] = ("generator", "inversion", "codec", 
 
 USUAL_DOMAIN = "face128"
 """Trained unless a start or the settings name another."""
+
+WITHOUT_GENERATOR: tuple[HscStageName, ...] = ("autoencoder", "joint")
+"""Trained where no generator is given, unless told otherwise."""
+
+BEHIND_GENERATOR: tuple[HscStageName, ...] = ("inversion", "codec", "joint")
+"""Trained behind a generator that is given, unless told otherwise."""
 
 
 class TrainHscJob(TrainSettings):
@@ -50,8 +57,9 @@ class TrainHscJob(TrainSettings):
     """Longest gradient."""
 
     revive: bool = False
-    """Stage `autoencoder` from a checkpoint: whether latent channels that have no symbols at the highest quality begin
-    anew. Of use where rates silenced them early; in a codec that is fully trained they are not worth their bits."""
+    """Stage `autoencoder` from a codec: whether latent channels that have no symbols at the highest quality begin anew.
+    Refused where that stage does not start from one. Of use where rates silenced them early; in a codec that is fully
+    trained they are not worth their bits."""
     free_share: float | None = Field(default=None, ge=0, le=0.9)
     """Stage `autoencoder`: share of it in which bits move nothing but the entropy model, so that channels come into use
     before they must pay; None for a quarter with random networks or revived channels, and 0 otherwise."""
@@ -84,6 +92,15 @@ class TrainHscJob(TrainSettings):
             raise ValueError(f"should be one of {', '.join(DOMAINS)}")
         return domain
 
+    @field_validator("revive")
+    @classmethod
+    def _check_revive(cls, revive: bool, info: ValidationInfo) -> bool:
+        # What failed itself is not in `info.data`, and its own error is enough.
+        if revive and {"stages", "generator", "from_scratch"} <= info.data.keys():
+            stages = usual_stages(info.data["stages"], has_generator=info.data["generator"] is not None)
+            _check_revival(stages, info.data["generator"], from_scratch=info.data["from_scratch"])
+        return revive
+
     @field_validator("target_bytes")
     @classmethod
     def _check_targets(cls, target_bytes: tuple[float, ...] | None) -> tuple[float, ...] | None:
@@ -97,6 +114,11 @@ class TrainHscJob(TrainSettings):
         if self.sizes is not None:
             self.chosen_sizes()
         return self
+
+    @property
+    def trained_stages(self) -> Sequence[HscStageName]:
+        """What is trained: the stages of the settings, or the usual ones."""
+        return usual_stages(self.stages, has_generator=self.generator is not None)
 
     def chosen_sizes(self) -> HscConfig | None:
         """Return the sizes that the settings ask for; None where they leave them to the start.
@@ -112,3 +134,40 @@ class TrainHscJob(TrainSettings):
             return HscConfig.from_json(values | (self.sizes or {}))
         except (TypeError, ValueError) as error:
             raise ValueError(f"sizes: {error}") from error
+
+
+def usual_stages(stages: Sequence[HscStageName] | None, *, has_generator: bool) -> Sequence[HscStageName]:
+    """Return what is trained if these stages were chosen, None for those that suit the start."""
+    if stages is not None:
+        return stages
+    return BEHIND_GENERATOR if has_generator else WITHOUT_GENERATOR
+
+
+def _check_revival(stages: Sequence[HscStageName], generator: str | None, *, from_scratch: bool) -> None:
+    """Check that stage `autoencoder` starts from a codec, as far as settings tell: channels of others can't be silent.
+
+    Raises:
+        ValueError: It does not, or is not trained.
+    """
+    if "autoencoder" not in stages:
+        raise ValueError(
+            f"should be false where stage autoencoder, which revives channels, is not trained (stages are "
+            f"{', '.join(stages)})"
+        )
+    before = stages[: stages.index("autoencoder")]
+    if before and before[-1] != "codec":
+        raise ValueError(
+            f"should be false where stage autoencoder follows {before[-1]}, which leaves no codec with silent channels"
+        )
+    if before:
+        return
+    if generator is not None:
+        raise ValueError(
+            f"should be false where stage autoencoder starts from a generator ({generator}) alone: its channels are "
+            "random, none fell silent. A codec to start from is given as init"
+        )
+    if from_scratch:
+        raise ValueError(
+            "should be false where stage autoencoder starts from random networks (from_scratch), whose channels did "
+            "not fall silent yet. A codec to start from is given as init"
+        )

@@ -58,6 +58,12 @@ FaceWeights = Annotated[str | None, typer.Option("--face-weights", help="As --we
 FaceScore = Annotated[
     float | None, typer.Option("--face-score", min=0.05, max=1, help="Lowest score of a face that is coded (0.4).")
 ]
+FaceSize = Annotated[
+    int | None,
+    typer.Option(
+        "--face-size", min=0, metavar="PIXELS", help="Shorter side of the box from which on a face is coded (0: all)."
+    ),
+]
 FaceFps = Annotated[
     float | None, typer.Option("--face-fps", help="Frames a second that faces are looked for in; all, if not given.")
 ]

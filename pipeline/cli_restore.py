@@ -44,7 +44,10 @@ def restore(
         typer.Option(help="NAME=AMOUNT, as smile=+1.5: change faces of hsc or dicm+hsc. May stand several times."),
     ] = None,
     directions: Annotated[
-        str | None, typer.Option(help="File with the edits' directions; the one beside the checkpoint, if not given.")
+        str | None,
+        typer.Option(
+            help="File with the edits' directions; the one beside the checkpoint or in the vault, if not given."
+        ),
     ] = None,
     weights: StoredWeights = None,
     checkpoint_cache: CheckpointCache = None,

@@ -28,7 +28,12 @@ upkeep = typer.Typer()
 )
 def thin(
     vault: Vault,
-    slices: Annotated[int, typer.Option(min=0, help="Slices to keep, most important first; 0 keeps least.")],
+    slices: Annotated[
+        int | None, typer.Option(min=0, help="Slices to keep, most important first; 0 keeps least.")
+    ] = None,
+    face_slices: Annotated[
+        int | None, typer.Option("--face-slices", min=0, help="The same of each face that dicm+hsc coded besides.")
+    ] = None,
     where: Where = None,
     weights: StoredWeights = None,
     checkpoint_cache: CheckpointCache = None,
@@ -45,6 +50,7 @@ def thin(
 
     overrides = {
         "slices": slices,
+        "face_slices": face_slices,
         "where": where,
         "weights": tuple(weights) if weights else None,
         "checkpoint_cache": checkpoint_cache,

@@ -141,6 +141,8 @@ class VideoManifest:
     """Which of the manifests of this video and run; `commit_video` sets it."""
     slices: int | None = None
     """Slices that its streams were thinned to; None for whole ones."""
+    face_slices: int | None = None
+    """Slices that the faces in its streams were thinned to; None for whole ones, and where there are none."""
 
     @property
     def key(self) -> str:
@@ -170,8 +172,9 @@ class VideoManifest:
             "segments": [_segment_members(segment) for segment in self.segments],
             "missing": [_plain_members(segment) for segment in self.missing],
         }
-        if self.slices is None:
-            del body["slices"]
+        for name in ("slices", "face_slices"):
+            if body[name] is None:
+                del body[name]
         return seal(body, kind=MANIFEST_FORMAT, version=MANIFEST_VERSION)
 
     @classmethod
@@ -198,6 +201,7 @@ class VideoManifest:
             created_at=members.time("created_at"),
             generation=members.integer("generation"),
             slices=members.integer_or_none("slices"),
+            face_slices=members.integer_or_none("face_slices"),
             fps=members.number("fps"),
             duration_s=members.number("duration_s"),
             time_base=members.fraction("time_base"),

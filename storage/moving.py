@@ -8,7 +8,7 @@ last one, the video is visible in both forms.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ from framevault.storage.detections import (
 )
 from framevault.storage.documents import utc_now
 from framevault.storage.errors import AlreadyExistsError, StoreError
-from framevault.storage.frame_facts import FACTS_MANIFEST_KEY, FactManifest, commit_facts, read_fact_manifest
+from framevault.storage.frame_facts import FACTS_MANIFEST_KEY, FactKind, FactManifest, commit_facts, read_fact_manifest
 from framevault.storage.index import MOST_LOST_RACES, MissingSegment, SegmentRecord, by_pts, find_manifest
 from framevault.storage.store import Store
 from framevault.storage.tombstones import mark, unmark
@@ -28,7 +28,15 @@ from framevault.storage.tombstones import mark, unmark
 _ManifestT = TypeVar("_ManifestT", DetectionManifest, FactManifest)
 
 
-def carry_findings(store: Store, video_id: str, *, old_run: str, new_run: str, segment_ids: Mapping[str, str]) -> None:
+def carry_findings(
+    store: Store,
+    video_id: str,
+    *,
+    old_run: str,
+    new_run: str,
+    segment_ids: Mapping[str, str],
+    stale: Container[FactKind] = (),
+) -> None:
     """Make detections, labels, vectors and faces of some segments those of the same frames in another run.
 
     The parts stay where they are; the new run's manifests name them. What the new run has already is left alone.
@@ -39,6 +47,7 @@ def carry_findings(store: Store, video_id: str, *, old_run: str, new_run: str, s
         old_run: The run_fp that the segments were in.
         new_run: The run_fp that they are in.
         segment_ids: What each of them was called, and what it is called.
+        stale: What is no longer true of the segments in their new form; it stays behind.
 
     Raises:
         DamagedError: A manifest is damaged; names the key.
@@ -47,6 +56,7 @@ def carry_findings(store: Store, video_id: str, *, old_run: str, new_run: str, s
     keys = list(store.list(f"manifests/{video_id}"))
     detections = [read_detection_manifest(store, key) for key in keys if DETECTIONS_MANIFEST_KEY.fullmatch(key)]
     facts = [read_fact_manifest(store, key) for key in keys if FACTS_MANIFEST_KEY.fullmatch(key)]
+    facts = [each for each in facts if each.kind not in stale]
     runs = (old_run, new_run)
     for found in _carried(detections, lambda manifest: manifest.detector_fp, runs=runs, segment_ids=segment_ids):
         commit_detections(store, found)

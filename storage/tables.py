@@ -39,6 +39,7 @@ VIDEOS_SCHEMA = pa.schema(
         ("bitstream_version", pa.int32()),
         ("quality", pa.int32()),
         ("slices", pa.int32()),
+        ("face_slices", pa.int32()),
         ("sampling", pa.string()),
         ("width", pa.int32()),
         ("height", pa.int32()),

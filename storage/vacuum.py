@@ -5,7 +5,8 @@ on an object has by then named it in a manifest, or rescued it (`tombstones.py`)
 been marked as unnamed for so long, and none of them is younger. They go in this order, so that a vacuum may be killed
 anywhere: findings leave their manifests, then the segment's parts go, its pack last, then mark and claim.
 
-Checkpoints stay for ever (`checkpoints.py`): they are few, and a writer may rely at any time on one that lies there.
+Checkpoints and directions stay for ever (`checkpoints.py`, `directions.py`): they are few, and a writer may rely at any
+time on one that lies there.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from framevault.storage.detections import (
     has_frames_below,
     read_detection_manifest,
 )
+from framevault.storage.directions import DIRECTIONS_KEY, read_directions
 from framevault.storage.errors import DamagedError, NotFoundError, UnsupportedError, VaultError
 from framevault.storage.frame_facts import (
     FACT_KINDS,
@@ -80,6 +81,8 @@ class VerifyCounts:
     """Rows of labels, vectors and faces that were checked."""
     num_checkpoints: int = 0
     """Checkpoints that are what their keys say."""
+    num_directions: int = 0
+    """Sets of directions that are what their keys say."""
     num_objects: int = 0
     """Objects that were read."""
     num_bytes: int = 0
@@ -126,6 +129,7 @@ class _Verification:
         self._unnamed = set(self._store.list())
         self._check_documents()
         self._check_checkpoints()
+        self._check_directions()
         yield from self._take_findings()
         for manifest in self._manifests:
             self._counts.num_videos += bool(manifest.segments or manifest.missing)
@@ -188,6 +192,17 @@ class _Verification:
         self._counts.num_bytes += len(read_checkpoint(self._store, digest))
         self._counts.num_checkpoints += 1
 
+    def _check_directions(self) -> None:
+        """Check that each set of directions is what its key says."""
+        for key in filter(DIRECTIONS_KEY.fullmatch, sorted(self._unnamed)):
+            self._try(key, partial(self._check_set_of_directions, key))
+
+    def _check_set_of_directions(self, key: str) -> None:
+        self._unnamed.discard(key)
+        self._counts.num_objects += 1
+        self._counts.num_bytes += len(read_directions(self._store, key))
+        self._counts.num_directions += 1
+
     def _check_document(self, key: str, read: Callable[[Store, str], _DocumentT]) -> _DocumentT | None:
         self._unnamed.discard(key)
         self._counts.num_objects += 1
@@ -209,6 +224,11 @@ class _Verification:
             raise DamagedError(f"{record.pack.key} is of another codec or time base than {manifest.key} says")
         if header.settings.get("slices") != manifest.slices:
             raise DamagedError(f"{record.pack.key} has not the {manifest.slices} slices that {manifest.key} says")
+        faces = header.settings.get("faces")
+        if (faces.get("slices") if isinstance(faces, dict) else None) != manifest.face_slices:
+            raise DamagedError(
+                f"{record.pack.key} has not the {manifest.face_slices} slices of faces that {manifest.key} says"
+            )
         if rows is not None:
             self._try(record.frames.key, partial(_check_frames, record.frames.key, rows, pack))
 

@@ -97,7 +97,11 @@ class EncodeWorker:
         self._finder: FaceFinder | None = None
         if isinstance(self._codec, FacesCodec):
             _ = self._codec.faces  # loads it: a wrong checkpoint ends a job before it begins
-            self._finder = load_finder(settings.codec, score=settings.face_search.score)
+            self._finder = load_finder(
+                settings.codec,
+                score=settings.face_search.score,
+                size_pixels=settings.face_search.size_pixels,
+            )
         self._fingerprint = codec_fingerprint(settings.codec)
         self._weights_digest = weights_digest(settings.codec)
         self._device = threading.BoundedSemaphore(settings.num_slots)
@@ -130,7 +134,12 @@ class EncodeWorker:
 
     def _store_faces(self, record: SegmentRecord, pack: bytes, counts: FaceCounts) -> FaceReceipt:
         part = store_face_rows(self._store, record, written=pack)
-        return FaceReceipt(part=part, num_outside=counts.num_outside, num_left_out=counts.num_left_out)
+        return FaceReceipt(
+            part=part,
+            num_outside=counts.num_outside,
+            num_left_out=counts.num_left_out,
+            num_small=counts.num_small,
+        )
 
     def close(self) -> None:
         """End the decoding children."""

@@ -38,6 +38,8 @@ class FaceCounts:
     """Those of them that are outside the domain of what codes them."""
     num_left_out: int = 0
     """Faces that were found and not coded: there were too many in their frames."""
+    num_small: int = 0
+    """Faces that were found and not coded: they are smaller than wanted."""
 
 
 class FaceEncoder:
@@ -77,6 +79,7 @@ class FaceEncoder:
         found = self._find(streams)
         coded = iter(self._code(frames_nchw, found))
         self.counts.num_left_out += sum(each.num_left_out for each in found)
+        self.counts.num_small += sum(each.num_small for each in found)
         return [
             join_stream(stream, [next(coded) for _ in each.regions])
             for stream, each in zip(streams, found, strict=True)

@@ -2,7 +2,7 @@
 
 ::
 
-    features [N, C, h, w] -> heat map and boxes of `face` -> the best 300 of a frame -> squares
+    features [N, C, h, w] -> heat map and boxes of `face` -> large ones -> the best 300 of a frame -> squares
 
 Letters in shapes: N frames, C channels, h and w positions at stride 4, K faces.
 """
@@ -62,7 +62,9 @@ class FoundFaces(NamedTuple):
     regions: tuple[FaceRegion, ...]
     """Where they are, as a stream says it; best first. Whether they are outside a domain is not known yet."""
     num_left_out: int
-    """Faces beyond `MOST_FACES_CODED`, counted up to the 4095 best."""
+    """Faces beyond `MOST_FACES_CODED`, counted up to the 4095 best; small ones are not among them."""
+    num_small: int = 0
+    """Faces that are smaller than wanted, of the 4095 best."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,8 @@ class FaceFinder:
     """What looks for them."""
     score: float
     """Faces of a lower score are left out."""
+    size_pixels: int = 0
+    """Faces whose box has a shorter side below this are left out, before the best are taken."""
 
     def __call__(self, features_nchw: Tensor, *, height: int, width: int) -> list[FoundFaces]:
         """Find the faces in frames of one size.
@@ -85,15 +89,27 @@ class FaceFinder:
         found = self.detector.find_label(
             FACE_LABEL, features_nchw, height=height, width=width, score_floor=self.score, most=MOST_FACES
         )
-        return [_best(each, height=height, width=width) for each in found]
+        return [self._best(each, height=height, width=width) for each in found]
+
+    def _best(self, found: Detections, *, height: int, width: int) -> FoundFaces:
+        """Return the squares of a frame's faces, of those that are large enough the best."""
+        boxes_k4 = found.boxes_xyxy
+        is_large_k = (boxes_k4[:, 2:] - boxes_k4[:, :2]).min(axis=1) >= self.size_pixels
+        boxes, scores = boxes_k4[is_large_k].tolist(), found.scores[is_large_k].tolist()
+        regions = tuple(
+            square_of(complete(box, height=height, width=width), score=score)
+            for box, score in zip(boxes[:MOST_FACES_CODED], scores[:MOST_FACES_CODED], strict=True)
+        )
+        return FoundFaces(regions, num_left_out=len(boxes) - len(regions), num_small=len(is_large_k) - len(boxes))
 
 
-def load_finder(spec: CodecSpec, *, score: float) -> FaceFinder:
+def load_finder(spec: CodecSpec, *, score: float, size_pixels: int = 0) -> FaceFinder:
     """Load the detector onto the codec's device.
 
     Args:
         spec: What codes the frames: its features are looked at.
         score: Faces of a lower score are left out.
+        size_pixels: So are those whose box has a shorter side below this.
 
     Raises:
         CheckpointError: The detector can't read this checkpoint's features.
@@ -107,17 +123,7 @@ def load_finder(spec: CodecSpec, *, score: float) -> FaceFinder:
             f"shipped {PeakDetector.backbone!r}: compress with --codec {frames.name}, or with other --weights"
         )
     path = checkpoint_path(DEFAULT_DETECTOR)
-    return FaceFinder(PeakDetector.from_checkpoint(path, name=DEFAULT_DETECTOR, device=spec.device), score)
-
-
-def _best(found: Detections, *, height: int, width: int) -> FoundFaces:
-    boxes = found.boxes_xyxy[:MOST_FACES_CODED].tolist()
-    scores = found.scores[:MOST_FACES_CODED].tolist()
-    regions = tuple(
-        square_of(complete(box, height=height, width=width), score=score)
-        for box, score in zip(boxes, scores, strict=True)
-    )
-    return FoundFaces(regions, len(found.scores) - len(regions))
+    return FaceFinder(PeakDetector.from_checkpoint(path, name=DEFAULT_DETECTOR, device=spec.device), score, size_pixels)
 
 
 def complete(box: Box, *, height: int, width: int) -> Box:

@@ -18,14 +18,17 @@ class FaceSearch:
 
     score: float = USUAL_SCORE
     """Faces of a lower score are left out."""
+    size_pixels: int = 0
+    """Faces whose box has a shorter side below this are left out."""
     fps: float | None = None
     """Frames a second that are looked through; None for every frame."""
 
     @property
     def text(self) -> str:
-        """Its canonical name, such as `faces from 0.4` or `faces from 0.4 at fps=2`: part of ids."""
+        """Its canonical name, such as `faces from 0.4` or `faces from 0.4 and 24 pixels at fps=2`: part of ids."""
+        of_size = f" and {self.size_pixels} pixels" if self.size_pixels else ""
         of_some = "" if self.fps is None else f" at fps={self.fps:.10g}"
-        return f"faces from {self.score:.10g}{of_some}"
+        return f"faces from {self.score:.10g}{of_size}{of_some}"
 
     def chosen(self, frame_pts: Sequence[int], *, time_base: tuple[int, int]) -> list[bool]:
         """Say which frames of a segment are looked through.

@@ -12,7 +12,6 @@ Letters in shapes: N frames, H and W pixels, L styles of D values.
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -24,7 +23,6 @@ from framevault.codecs.base import Decoder, SupportsEditing
 from framevault.codecs.checkpoint_header import read_config
 from framevault.codecs.errors import CheckpointError, CodecError
 from framevault.codecs.hsc.config import HscConfig
-from framevault.codecs.hsc.directions import directions_path, generator_fingerprint, load_directions
 from framevault.codecs.hsc.editing import Edit, Shift, move, total_shift
 from framevault.codecs.spec import CodecSpec
 from framevault.storage.packs import Pack, PackHeader
@@ -32,6 +30,7 @@ from framevault.workers.loaded_codecs import LoadedCodecs
 from framevault.workers.placed_faces import place_faces
 from framevault.workers.salvage import FrameFault
 from framevault.workers.standalone import Decoded, decode_chosen
+from framevault.workers.stored_directions import directions_of
 from framevault.workers.stored_faces import spec_of_faces
 from framevault.workers.stored_specs import ONLY_SHIPPED, WeightsSources
 
@@ -59,7 +58,7 @@ class RestoreSettings:
     edits: tuple[Edit, ...] = ()
     """What is changed."""
     directions: str | None = None
-    """Path of the edits' directions; None for those beside the checkpoint."""
+    """Path of the edits' directions; None for those beside the checkpoint, or else the vault's."""
 
 
 class PictureReader:
@@ -113,7 +112,9 @@ class PictureReader:
         """Return what the edits add; a checkpoint's directions are read once."""
         with self._loading:
             if spec not in self._shifts:
-                self._shifts[spec] = edit_shift(spec, self._settings.edits, self._settings.directions)
+                self._shifts[spec] = edit_shift(
+                    spec, self._settings.edits, self._settings.directions, sources=self._settings.weights
+                )
             return self._shifts[spec]
 
     def _batch_size(self, num_pixels: int) -> int:
@@ -172,17 +173,21 @@ def _check_slices(slices: int, *, num_slices: int) -> None:
         raise CodecError(f"slices must be nothing, core, or 0 to {num_slices}, which the streams have, got {slices}")
 
 
-def edit_shift(spec: CodecSpec, edits: Sequence[Edit], directions: str | None) -> Shift | None:
+def edit_shift(
+    spec: CodecSpec, edits: Sequence[Edit], directions: str | None, *, sources: WeightsSources
+) -> Shift | None:
     """Return what edits add to the styles and features of a checkpoint's faces; None without edits.
 
     Args:
         spec: Of the codec.
         edits: What is changed.
-        directions: Path of their directions; None for those beside the checkpoint.
+        directions: Path of their directions; None for those beside the checkpoint, or else the vault's.
+        sources: Say which vault that is.
 
     Raises:
         CodecError: The codec has no styles, or a direction is unknown.
-        CheckpointError: The directions can't be read, or are another generator's.
+        CheckpointError: There are no directions, or they can't be read, or are another generator's.
+        DamagedError: Those of the vault are not what their key says.
     """
     if not edits:
         return None
@@ -191,8 +196,7 @@ def edit_shift(spec: CodecSpec, edits: Sequence[Edit], directions: str | None) -
         raise CodecError(f"edits are for codec hsc, which keeps styles of faces, got {spec.name}")
     checkpoint = faces.checkpoint_path
     assert checkpoint is not None
-    path = directions_path(checkpoint) if directions is None else Path(directions)
-    return total_shift(edits, load_directions(path, generator=generator_fingerprint(checkpoint)))
+    return total_shift(edits, directions_of(checkpoint, given=directions, sources=sources))
 
 
 def partial_decoder(

@@ -200,3 +200,5 @@ class FaceReceipt:
     """Faces that are outside the domain of what codes them."""
     num_left_out: int
     """Faces that were found and not coded: there were too many in their frames."""
+    num_small: int
+    """Faces that were found and not coded: they are smaller than wanted."""

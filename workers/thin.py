@@ -3,22 +3,28 @@
 ::
 
     pack -> codec.thinner -> streams of fewer slices -> pack under another segment_id -> store
+                                                          `-> faces part, where faces have other streams
 """
 
 import threading
 import time
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 
-from framevault.codecs.base import SupportsThinning
+from framevault.codecs.base import Codec, SupportsThinning, Thinner
 from framevault.codecs.errors import BitstreamError, CodecError
-from framevault.codecs.spec import CodecSpec, codec_fingerprint, thinned
+from framevault.codecs.faces.codec import FacesCodec
+from framevault.codecs.spec import CodecSpec, codec_fingerprint
+from framevault.storage.frame_facts import FactPart
 from framevault.storage.index import SegmentRecord, write_segment
 from framevault.storage.packs import Pack, PackHeader, PackWriter, read_pack
 from framevault.storage.store import open_store
+from framevault.workers.face_rows import store_face_rows
 from framevault.workers.features import StoredSegment
 from framevault.workers.ids import segment_id_of
+from framevault.workers.kept_slices import KeptSlices
 from framevault.workers.loaded_codecs import LoadedCodecs
 from framevault.workers.memory import keep_freed_memory
 from framevault.workers.stored_specs import ONLY_SHIPPED, WeightsSources
@@ -31,6 +37,8 @@ class ThinReceipt:
 
     record: SegmentRecord
     """What was stored."""
+    faces: FactPart | None
+    """Its faces part; None where faces are what they were, or there are none."""
     num_frames: int
     """Frames in it."""
     read_s: float
@@ -52,7 +60,7 @@ class ThinSettings:
 
     vault_url: str
     """Where packs are and go."""
-    slices: int
+    kept: KeptSlices
     """Slices to keep."""
     device: str
     """A torch device."""
@@ -96,23 +104,23 @@ class ThinWorker:
             thin_pack = self._thin(pack)
             thin_s = time.perf_counter() - start
         start = time.perf_counter()
-        record = write_segment(self._store, thin_pack)
+        record = write_segment(self._store, thin_pack.data)
+        faces = store_face_rows(self._store, record, written=thin_pack.data) if thin_pack.has_other_faces else None
         return ThinReceipt(
             record=record,
+            faces=faces,
             num_frames=record.num_frames,
             read_s=read_s,
             thin_s=thin_s,
             write_s=time.perf_counter() - start,
         )
 
-    def _thin(self, pack: Pack) -> bytes:
+    def _thin(self, pack: Pack) -> "_ThinPack":
         """Return the thinned pack."""
-        codec, slices = self._codecs.of(pack.header), self._settings.slices
-        height, width = pack.header.coded_height, pack.header.coded_width
-        if not isinstance(codec, SupportsThinning):
-            raise CodecError(f"segment {pack.header.segment_id}: streams of codec {codec.spec.name!r} can't be thinned")
-        thinner = codec.thinner(height=height, width=width, slices=slices)
-        writer = PackWriter(thin_header(pack, thinned(codec.spec, slices=slices)))
+        codec = self._codecs.of(pack.header)
+        target = self._settings.kept.target(codec.spec)
+        thinner = _start_thinner(codec, target, pack.header)
+        writer = PackWriter(thin_header(pack, target))
         for frame in pack.frames:
             try:
                 (stream,) = thinner.thin([pack.payload(frame.frame_number)])
@@ -122,7 +130,32 @@ class ThinWorker:
                     f"segment {pack.header.segment_id}, frame {frame.frame_number}: {problem}"
                 ) from error
             writer.add(stream, pts=frame.pts, is_keyframe=frame.is_keyframe, is_independent=frame.is_independent)
-        return writer.finish()
+        return _ThinPack(writer.finish(), has_other_faces=target.faces != codec.spec.faces)
+
+
+class _ThinPack(NamedTuple):
+    """A segment in its new form."""
+
+    data: bytes
+    """Its pack."""
+    has_other_faces: bool
+    """Whether the streams of its faces are no longer what they were."""
+
+
+def _start_thinner(codec: Codec, target: CodecSpec, header: PackHeader) -> Thinner:
+    """Return what thins a pack's streams to those of another spec."""
+    height, width, before = header.coded_height, header.coded_width, codec.spec
+    if isinstance(codec, FacesCodec):
+        assert target.faces is not None
+        return codec.part_thinner(
+            height=height,
+            width=width,
+            slices=None if target.slices == before.slices else target.slices,
+            face_slices=None if target.faces == before.faces else target.faces.slices,
+        )
+    if not isinstance(codec, SupportsThinning) or target.slices is None:
+        raise CodecError(f"segment {header.segment_id}: streams of codec {before.name!r} can't be thinned")
+    return codec.thinner(height=height, width=width, slices=target.slices)
 
 
 def thin_header(pack: Pack, spec: CodecSpec) -> PackHeader:

@@ -40,6 +40,7 @@ def find_spec(
     quality: int,
     bitstream_version: int,
     slices: int | None = None,
+    face_slices: int | None = None,
     weights: Iterable[str] = (),
     device: str = "cpu",
     hint: str = "",
@@ -52,6 +53,7 @@ def find_spec(
         quality: What it says, too.
         bitstream_version: And this.
         slices: And to how many it was thinned; None for whole streams.
+        face_slices: And to how many its faces were; None for whole ones, or no faces.
         weights: Paths of checkpoints that are tried after the shipped one, of either of a codec's two if it has two.
         device: Where the codec shall run.
         hint: What else the message says if there is none.
@@ -70,7 +72,7 @@ def find_spec(
             slices=slices,
             faces=faces,
         )
-        for path, faces in itertools.product(_tried_weights(name, given), _tried_faces(name, given))
+        for path, faces in itertools.product(_tried_weights(name, given), _tried_faces(name, given, slices=face_slices))
     ]
     tried = [codec_fingerprint(spec) for spec in specs]
     if fingerprint in tried:
@@ -85,14 +87,14 @@ def find_spec(
     )
 
 
-def _tried_faces(name: str, weights: Sequence[str]) -> list[CodecSpec | None]:
+def _tried_faces(name: str, weights: Sequence[str], *, slices: int | None) -> list[CodecSpec | None]:
     """Return what may have coded the faces in a codec's streams, the shipped checkpoint first; None for no faces."""
     codec = CODECS[name].faces_codec if name in CODECS else None
     if codec is None:
         return [None]
     qualities = range(LOWEST_QUALITY, HIGHEST_QUALITY + 1)
     tried = itertools.product(_tried_weights(codec, weights), qualities)
-    return [CodecSpec(name=codec, weights=path, quality=quality) for path, quality in tried]
+    return [CodecSpec(name=codec, weights=path, quality=quality, slices=slices) for path, quality in tried]
 
 
 def _tried_weights(name: str, weights: Sequence[str]) -> list[str | None]:
@@ -114,6 +116,7 @@ def find_video_spec(
         quality=manifest.quality,
         bitstream_version=manifest.bitstream_version,
         slices=manifest.slices,
+        face_slices=manifest.face_slices,
         weights=weights,
         device=device,
         hint=hint,
@@ -135,6 +138,7 @@ def find_pack_spec(
             quality=header.quality,
             bitstream_version=header.bitstream_version,
             slices=_slices_in(header.settings),
+            face_slices=_face_slices_in(header.settings),
             weights=weights,
             device=device,
             hint=hint,
@@ -182,16 +186,27 @@ def pack_settings(spec: CodecSpec) -> dict[str, JsonValue]:
     if spec.faces is not None:
         faces = spec.faces
         version = faces.bitstream_version
-        settings["faces"] = {"weights": weights_digest(faces), "quality": faces.quality, "version": version}
+        said: dict[str, JsonValue] = {
+            "weights": weights_digest(faces),
+            "quality": faces.quality,
+            "version": version,
+        }
+        settings["faces"] = said if faces.slices is None else {**said, "slices": faces.slices}
     return settings
 
 
-def _slices_in(settings: Mapping[str, JsonValue]) -> int | None:
+def _slices_in(settings: Mapping[str, JsonValue], *, of: str = "the settings") -> int | None:
     """Return to how many slices a pack's streams were thinned; None for whole ones."""
     slices = settings.get("slices")
     if slices is not None and (isinstance(slices, bool) or not isinstance(slices, int)):
-        raise CodecError(f"slices in the settings must be a whole number, got {slices!r}")
+        raise CodecError(f"slices in {of} must be a whole number, got {slices!r}")
     return slices
+
+
+def _face_slices_in(settings: Mapping[str, JsonValue]) -> int | None:
+    """Return to how many slices the faces in a pack's streams were thinned; None for whole ones, or no faces."""
+    faces = settings.get("faces")
+    return _slices_in(faces, of="faces in the settings") if isinstance(faces, dict) else None
 
 
 def backbone_of(spec: CodecSpec) -> BackboneName | None:

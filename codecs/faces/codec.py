@@ -9,17 +9,26 @@ Which faces a frame has is for a detector to say: streams are joined where there
 K faces of one, C channels of features, H and W pixels, R those of a face's side.
 """
 
+import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 
 from torch import Tensor
 
 from framevault.codecs.base import Changes, Encoder, Thinner, check_size
 from framevault.codecs.dicm.codec import DicmCodec, DicmDecoder, load_dicm
 from framevault.codecs.errors import BitstreamError, CodecError
-from framevault.codecs.faces.framing import join_stream, split_stream, split_streams
+from framevault.codecs.faces.framing import CodedFace, SplitStream, join_stream, split_stream, split_streams
 from framevault.codecs.hsc.codec import HscCodec, load_hsc
 from framevault.codecs.spec import CodecSpec, frames_spec
+
+FACES_AT_ONCE = 64
+"""Faces that are thinned in one call, at most."""
+
+_STREAM_OF_CALL = re.compile(r"stream (\d+) of the call: ")
+"""What every decoder's error begins with."""
 
 
 def load_faces(spec: CodecSpec) -> "FacesCodec":
@@ -83,7 +92,32 @@ class FacesCodec:
 
     def thinner(self, *, height: int, width: int, slices: int) -> "FacesThinner":
         """Start thinning a segment's frames, with their faces as they are; see `SupportsThinning.thinner`."""
-        return FacesThinner(self._frames, height=height, width=width, slices=slices)
+        return self.part_thinner(height=height, width=width, slices=slices)
+
+    def part_thinner(
+        self, *, height: int, width: int, slices: int | None = None, face_slices: int | None = None
+    ) -> "FacesThinner":
+        """Start thinning a segment's frames, its faces, or both.
+
+        Args:
+            height: Of the frames, in pixels.
+            width: Of the frames, in pixels.
+            slices: Slices of the frames to keep, 0 to `num_slices` - 1; None leaves their streams as they are.
+            face_slices: Slices of each face to keep, fewer than they have; None leaves their streams as they are.
+
+        Raises:
+            CodecError: There are no more slices than that, or the size is impossible.
+            CheckpointError: The checkpoint of faces is missing, damaged, or not of this codec.
+            GoldenMismatchError: This machine computes other symbols than the one that made that checkpoint.
+        """
+        begin = None
+        if slices is not None:
+            begin = partial(self._frames.thinner, height=height, width=width, slices=slices)
+        faces = None
+        if face_slices is not None:
+            # Faces are squares of the domain's, whatever the frames' size: what is thinned doesn't know it.
+            faces = self.faces.thinner(height=1, width=1, slices=face_slices)
+        return FacesThinner(begin, faces)
 
     def encoder(self, *, height: int, width: int) -> Encoder:
         """Refuse to encode: which faces there are is not for a codec to say.
@@ -143,25 +177,58 @@ class FacesDecoder:
 
 
 class FacesThinner:
-    """Thins one segment's frames, and keeps their faces; not thread-safe."""
+    """Thins one segment's frames, the faces in them, or both; not thread-safe."""
 
-    def __init__(self, codec: DicmCodec, *, height: int, width: int, slices: int) -> None:
-        """Begin a segment; arguments as of `SupportsThinning.thinner`, errors, too."""
-        self._codec = codec
-        self._height = height
-        self._width = width
-        self._slices = slices
-        self._thinner = self._begin()
+    def __init__(self, begin_frames: Callable[[], Thinner] | None, faces: Thinner | None) -> None:
+        """Begin a segment.
+
+        Args:
+            begin_frames: Starts thinning the frames, now and where they can't go on; None keeps them as they are.
+            faces: Thins faces; None keeps them as they are.
+        """
+        self._begin_frames = begin_frames
+        self._frames = None if begin_frames is None else begin_frames()
+        self._faces = faces
 
     def thin(self, streams: Sequence[bytes]) -> list[bytes]:
         """Thin the segment's next streams; see `Thinner.thin`."""
         try:
             parts = split_streams(streams)
+            faces = [part.faces for part in parts] if self._faces is None else _thin_faces(parts, self._faces)
         except BitstreamError:
-            self._thinner = self._begin()
+            self._frames = None if self._begin_frames is None else self._begin_frames()
             raise
-        frames = self._thinner.thin([part.frame for part in parts])
-        return [join_stream(frame, part.faces) for frame, part in zip(frames, parts, strict=True)]
+        frames = [part.frame for part in parts]
+        if self._frames is not None:
+            frames = self._frames.thin(frames)
+        return [join_stream(frame, each) for frame, each in zip(frames, faces, strict=True)]
 
-    def _begin(self) -> Thinner:
-        return self._codec.thinner(height=self._height, width=self._width, slices=self._slices)
+
+def _thin_faces(parts: Sequence[SplitStream], thinner: Thinner) -> list[list[CodedFace]]:
+    """Return the thinned faces of each stream of a call."""
+    found: list[list[CodedFace]] = [[] for _ in parts]
+    places = [(number, face) for number, part in enumerate(parts) for face in part.faces]
+    for first in range(0, len(places), FACES_AT_ONCE):
+        some = places[first : first + FACES_AT_ONCE]
+        try:
+            streams = thinner.thin([face.stream for _, face in some])
+        except BitstreamError as error:
+            raise _name_face(error, first, parts) from error
+        for (number, face), stream in zip(some, streams, strict=True):
+            found[number].append(replace(face, stream=stream))
+    return found
+
+
+def _name_face(error: BitstreamError, first: int, parts: Sequence[SplitStream]) -> BitstreamError:
+    """Return the error with the place of the face in place of its number among those thinned together.
+
+    Args:
+        error: Names a stream of the call that began with face number `first` of all.
+        first: That number.
+        parts: The streams that faces are of.
+    """
+    told = _STREAM_OF_CALL.match(str(error))
+    assert told is not None
+    places = [(number, face_number) for number, part in enumerate(parts) for face_number in range(len(part.faces))]
+    number, face_number = places[first + int(told[1])]
+    return BitstreamError(f"stream {number} of the call: face {face_number}: {str(error)[told.end() :]}")

@@ -203,7 +203,7 @@ def _describe(totals: Totals, job: CompressJob) -> str:
             f"what they were: framevault query {vault} 'select video, video_frame from frames where is_outside'"
         )
     if CODECS[job.codec].faces_codec is not None and totals.frames_done:
-        lines += _describe_faces(totals, vault)
+        lines += _describe_faces(totals, job)
     if totals.has_failures:
         lines.append(
             f"{totals.sources_unreadable} sources can't be read and {totals.segments_failed} segments are "
@@ -212,17 +212,22 @@ def _describe(totals: Totals, job: CompressJob) -> str:
     return "\n".join(lines)
 
 
-def _describe_faces(totals: Totals, vault: str) -> list[str]:
+def _describe_faces(totals: Totals, job: CompressJob) -> list[str]:
     """Say how many faces there are, and what is wrong with some."""
     lines = [f"{totals.faces_done} faces in them are coded besides, {totals.faces_outside} of them outside the domain"]
     if totals.faces_outside:
         lines[0] += (
             ", so that what is restored of those is far from what they were: "
-            f"framevault query {vault} 'select video, video_frame, face_number from faces where is_outside'"
+            f"framevault query {job.vault} 'select video, video_frame, face_number from faces where is_outside'"
         )
     if totals.faces_left_out:
         lines.append(
             f"{totals.faces_left_out} faces were found and left out: of each frame, the best {MOST_FACES_CODED} are "
             "coded"
+        )
+    if totals.faces_small:
+        lines.append(
+            f"{totals.faces_small} faces were found and left out: a side of their box has less than {job.face_size} "
+            "pixels"
         )
     return lines

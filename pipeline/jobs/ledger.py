@@ -55,6 +55,8 @@ class Totals:
     """Those of them that are outside the domain of what codes them."""
     faces_left_out: int = 0
     """Faces that were found and not encoded: there were too many in their frames."""
+    faces_small: int = 0
+    """Faces that were found and not encoded: they are smaller than wanted."""
     stored_bytes: int = 0
     """Bytes of the packs of all the job's videos, in the vault."""
     source_bytes: int = 0
@@ -155,6 +157,7 @@ class Ledger:
             self.totals.faces_done += receipt.faces.part.num_rows
             self.totals.faces_outside += receipt.faces.num_outside
             self.totals.faces_left_out += receipt.faces.num_left_out
+            self.totals.faces_small += receipt.faces.num_small
         self._commit_if_settled(video)
 
     def add_failure(self, segment: Segment, failure: TaskFailure) -> None:
@@ -223,6 +226,7 @@ class Ledger:
             return []
         words = ["--face-quality", str(spec.quality), "--face-score", str(search.score)]
         words += [] if spec.weights is None else ["--face-weights", spec.weights]
+        words += ["--face-size", str(search.size_pixels)] if search.size_pixels else []
         return words + ([] if search.fps is None else ["--face-fps", str(search.fps)])
 
     def _visible_faces(self, video_id: str) -> frozenset[str]:

@@ -76,7 +76,7 @@ def run_restore(job: RestoreJob, *, on_event: EventSink) -> RestoreResult:
         QueryError: The condition is no SQL condition over the frames view.
         PreflightError: No frame is chosen; a video keeps no pictures, or was encoded with weights that are nowhere;
             slices, edits or the output don't fit.
-        DamagedError: The vault's own weights are not what they must be.
+        DamagedError: The vault's own weights or directions are not what they must be.
         JobStoppedError: The store or the device failed for too long.
     """
     store = open_vault(job.vault, create=False)
@@ -203,7 +203,7 @@ def _check(job: RestoreJob, videos: Sequence[ChosenVideo]) -> RestoreSettings:
             spec = specs.of_video(manifest)
             check_restorable(spec, name="it")
             check_depth(spec, depth)
-            edit_shift(spec, settings.edits, settings.directions)
+            edit_shift(spec, settings.edits, settings.directions, sources=settings.weights)
         except CodecError as error:
             raise PreflightError(f"video {manifest.name}: {error}") from error
     return settings

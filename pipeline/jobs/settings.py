@@ -79,7 +79,7 @@ def plan_settings(job: CompressJob) -> PlanSettings:
 
 def face_search(job: CompressJob) -> FaceSearch:
     """Return how faces are looked for."""
-    return FaceSearch(score=job.face_score, fps=job.face_fps)
+    return FaceSearch(score=job.face_score, size_pixels=job.face_size, fps=job.face_fps)
 
 
 def decode_limits(job: CompressJob) -> DecodeLimits:

@@ -18,6 +18,7 @@ from framevault.pipeline.tables import describe_bytes
 from framevault.storage.store import Store
 from framevault.storage.vault import open_vault
 from framevault.workers.features import StoredSegment
+from framevault.workers.kept_slices import KeptSlices
 from framevault.workers.stored_specs import StoredSpecs
 from framevault.workers.thin import ThinReceipt, ThinSettings
 
@@ -54,7 +55,7 @@ def run_thin(job: ThinJob, *, on_event: EventSink) -> ThinTotals:
     started = time.monotonic()
     store = open_vault(job.vault, create=False)
     store.check_writable()
-    plan = plan_thinning(select(store, job.where), StoredSpecs(weights_sources(job)), slices=job.slices)
+    plan = plan_thinning(select(store, job.where), StoredSpecs(weights_sources(job)), kept=_kept(job))
     for reason, num_videos in plan.left.items():
         on_event(Note(text=f"{num_videos} of the chosen videos are left as they are: {reason}"))
     keep_checkpoints(store, [run.spec for run in plan.runs])
@@ -83,6 +84,11 @@ def run_thin(job: ThinJob, *, on_event: EventSink) -> ThinTotals:
     return totals
 
 
+def _kept(job: ThinJob) -> KeptSlices:
+    """Return what is kept of each stream."""
+    return KeptSlices(frames=job.slices, faces=job.face_slices)
+
+
 def _run_tasks(
     tasks: list[StoredSegment],
     job: ThinJob,
@@ -94,7 +100,7 @@ def _run_tasks(
     with open_executor(job, store) as executor:
         settings = _thin_settings(job, executor)
         for outcome in executor.run(tasks, settings, on_event=on_event):
-            ledger.add(outcome.task, None if outcome.receipt is None else outcome.receipt.record)
+            ledger.add(outcome.task, outcome.receipt)
             _tell(outcome, on_event)
 
 
@@ -102,7 +108,7 @@ def _thin_settings(job: ThinJob, executor: Executor) -> ThinSettings:
     placement = place_worker(job, executor)
     return ThinSettings(
         vault_url=job.vault,
-        slices=job.slices,
+        kept=_kept(job),
         device=placement.device,
         num_slots=placement.num_slots,
         threads_per_slot=job.threads_per_worker,
@@ -130,7 +136,7 @@ def _tell(outcome: Outcome[StoredSegment, ThinReceipt], on_event: EventSink) -> 
 
 def _describe(totals: ThinTotals, job: ThinJob) -> str:
     lines = [
-        f"{totals.segments_done} segments ({totals.frames_done} frames) thinned now to {job.slices} slices, "
+        f"{totals.segments_done} segments ({totals.frames_done} frames) thinned now to {_kept(job).text}, "
         f"{totals.segments_kept} had been before; {describe_bytes(totals.bytes_after)} in packs instead of "
         f"{describe_bytes(totals.bytes_before)}"
     ]

@@ -9,13 +9,12 @@ from collections import Counter
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 
-from framevault.codecs.base import check_slices
-from framevault.codecs.checkpoint_header import count_slices
 from framevault.codecs.errors import CodecError
-from framevault.codecs.spec import CodecSpec, codec_fingerprint, thinned
+from framevault.codecs.spec import CodecSpec, codec_fingerprint
 from framevault.pipeline.exits import PreflightError
 from framevault.pipeline.jobs.looking import Selection, spec_of_video
 from framevault.storage.documents import utc_now
+from framevault.storage.frame_facts import FactManifest, FactPart, commit_facts
 from framevault.storage.index import (
     MissingSegment,
     SegmentRecord,
@@ -27,9 +26,12 @@ from framevault.storage.index import (
 )
 from framevault.storage.moving import carry_findings, missing_of, retire_segments
 from framevault.storage.store import Store
+from framevault.workers.face_rows import faces_model, store_face_rows
 from framevault.workers.features import StoredSegment
 from framevault.workers.ids import digest_of, segment_id_of
+from framevault.workers.kept_slices import KeptSlices
 from framevault.workers.stored_specs import StoredSpecs
+from framevault.workers.thin import ThinReceipt
 
 RUN_DIGITS = 16
 """Hex digits of a run's id."""
@@ -45,6 +47,8 @@ class ThinRun:
     """What they will be decoded with."""
     records: tuple[SegmentRecord, ...]
     """The segments."""
+    has_other_faces: bool
+    """Whether the streams of faces in them will be others, so that what is known of those is found anew."""
 
     @property
     def run_fp(self) -> str:
@@ -102,15 +106,17 @@ class _OpenRun:
     """What the thinned run's manifest names already."""
     moved: dict[str, SegmentRecord] = field(default_factory=dict)
     """What became of the others, likewise."""
+    faces: dict[str, FactPart] = field(default_factory=dict)
+    """Faces parts of those in whose streams faces are others, by the same names."""
 
 
-def plan_thinning(selection: Selection, specs: StoredSpecs, *, slices: int) -> ThinPlan:
+def plan_thinning(selection: Selection, specs: StoredSpecs, *, kept: KeptSlices) -> ThinPlan:
     """Find the runs of which chosen segments are to be thinned.
 
     Args:
         selection: What was chosen.
         specs: Finds what encoded it.
-        slices: Slices to keep.
+        kept: Slices to keep.
 
     Raises:
         DamagedError: The vault's own weights are not what they must be.
@@ -125,20 +131,21 @@ def plan_thinning(selection: Selection, specs: StoredSpecs, *, slices: int) -> T
         if not records:
             continue
         spec = spec_of_video(manifest, specs)
-        if spec.slices == slices:
-            is_possible = True
-            left[f"they have {slices} slices already"] += 1
-            continue
         try:
-            target = thinned(spec, slices=slices)
-            check_slices(slices, num_slices=count_slices(spec))
+            target = kept.target(spec)
+            kept.check(spec)
         except CodecError as error:
             left[str(error)] += 1
             continue
-        runs.append(ThinRun(manifest=manifest, spec=target, records=records))
+        if target == spec:
+            is_possible = True
+            left[f"they have {kept.text} already"] += 1
+            continue
+        has_other_faces = target.faces != spec.faces
+        runs.append(ThinRun(manifest=manifest, spec=target, records=records, has_other_faces=has_other_faces))
     if not (runs or is_possible):
         why = "; ".join(left) or "no segment was chosen"
-        raise PreflightError(f"nothing can be thinned to {slices} slices: {why}")
+        raise PreflightError(f"nothing can be thinned to {kept.text}: {why}")
     return ThinPlan(runs=tuple(runs), left=dict(left))
 
 
@@ -171,16 +178,18 @@ class ThinLedger:
                 self._move(opened)
         return tasks
 
-    def add(self, task: StoredSegment, record: SegmentRecord | None) -> None:
+    def add(self, task: StoredSegment, receipt: ThinReceipt | None) -> None:
         """Enter what came of a segment, None if it failed; moves its video's if it was the last one open."""
         opened = self._runs[task.video_id, task.run_fp]
         opened.pending.discard(task.segment_id)
-        if record is None:
+        if receipt is None:
             self.totals.segments_failed += 1
         else:
             self.totals.segments_done += 1
-            self.totals.frames_done += record.num_frames
-            opened.moved[task.segment_id] = record
+            self.totals.frames_done += receipt.num_frames
+            opened.moved[task.segment_id] = receipt.record
+            if receipt.faces is not None:
+                opened.faces[task.segment_id] = receipt.faces
         if not opened.pending:
             self._move(opened)
 
@@ -197,6 +206,8 @@ class ThinLedger:
             found = committed.get(name) or recover_segment(self._store, name)
             if found is not None:
                 opened.moved[record.segment_id] = found
+                if run.has_other_faces:
+                    opened.faces[record.segment_id] = store_face_rows(self._store, found)
                 self.totals.segments_kept += 1
                 continue
             opened.pending.add(record.segment_id)
@@ -225,18 +236,44 @@ class ThinLedger:
                 bitstream_version=run.spec.bitstream_version,
                 codec_fingerprint=codec_fingerprint(run.spec),
                 slices=run.spec.slices,
+                face_slices=None if run.spec.faces is None else run.spec.faces.slices,
                 segments=tuple(moved.values()),
                 missing=_missing_from(opened, opened.committed),
                 created_at=utc_now(),
             ),
         )
         names = {segment_id: record.segment_id for segment_id, record in moved.items()}
-        carry_findings(self._store, old.video_id, old_run=old.run_fp, new_run=run.run_fp, segment_ids=names)
+        self._commit_faces(opened)
+        carry_findings(
+            self._store,
+            old.video_id,
+            old_run=old.run_fp,
+            new_run=run.run_fp,
+            segment_ids=names,
+            stale=("faces",) if run.has_other_faces else (),
+        )
         retire_segments(
             self._store, old.video_id, run_fp=old.run_fp, segment_ids=names, reason=f"in run {run.run_fp}, thinned"
         )
         self.totals.bytes_before += sum(each.pack.size_bytes for each in run.records if each.segment_id in moved)
         self.totals.bytes_after += sum(record.pack.size_bytes for record in moved.values())
+
+    def _commit_faces(self, opened: _OpenRun) -> None:
+        """Make the faces visible whose streams are others than before."""
+        run = opened.run
+        if not opened.faces:
+            return
+        commit_facts(
+            self._store,
+            FactManifest(
+                kind="faces",
+                model_fp=faces_model(codec_fingerprint(run.spec)),
+                model=run.spec.name,
+                video_id=run.manifest.video_id,
+                run_fp=run.run_fp,
+                parts=tuple(opened.faces.values()),
+            ),
+        )
 
 
 def _missing_from(opened: _OpenRun, stored: Container[str]) -> tuple[MissingSegment, ...]:

@@ -35,6 +35,7 @@ def _describe(counts: VerifyCounts) -> str:
     verdict = f"{counts.num_errors} errors" if counts.num_errors else "clean"
     facts = f", {counts.num_facts} labels, vectors and faces" if counts.num_facts else ""
     facts += f", {counts.num_checkpoints} checkpoints" if counts.num_checkpoints else ""
+    facts += f", {counts.num_directions} sets of directions" if counts.num_directions else ""
     others = f", {counts.num_orphans} orphans" if counts.num_orphans else ""
     others += f", {counts.num_leftovers} leftovers" if counts.num_leftovers else ""
     return (

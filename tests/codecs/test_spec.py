@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from framevault.codecs.errors import CheckpointError, CodecError
-from framevault.codecs.spec import CODECS, CodecSpec, codec_fingerprint, frames_spec, thinned
+from framevault.codecs.spec import CODECS, CodecSpec, codec_fingerprint, frames_spec, thinned, thinned_faces
 
 
 def test_codec_numbers_are_what_stored_vaults_say() -> None:
@@ -148,14 +148,12 @@ def test_the_codec_of_faces_is_filled_in_and_runs_where_frames_do() -> None:
     assert pickle.loads(pickle.dumps(given)) == given
 
 
-def test_faces_of_another_codec_or_in_part_are_refused() -> None:
+def test_faces_of_another_codec_are_refused() -> None:
     """Each error says what was expected."""
     with pytest.raises(CodecError, match="codec 'dicm' codes no faces, got codec 'hsc' for them"):
         CodecSpec(name="dicm", faces=CodecSpec(name="hsc"))
     with pytest.raises(CodecError, match=r"faces of codec 'dicm\+hsc' must be coded by codec 'hsc', got 'raw'"):
         CodecSpec(name="dicm+hsc", faces=CodecSpec(name="raw"))
-    with pytest.raises(CodecError, match="must be of whole streams, got 2 slices of each"):
-        CodecSpec(name="dicm+hsc", faces=CodecSpec(name="hsc", slices=2))
 
 
 def test_the_frames_of_a_spec_are_another_codec_only_where_there_are_faces() -> None:
@@ -178,6 +176,60 @@ def test_the_fingerprint_follows_what_codes_the_faces(tmp_path: Path) -> None:
     assert len(fingerprints) == 3
     assert codec_fingerprint(CodecSpec(name="dicm")) not in fingerprints
     assert codec_fingerprint(of_both) == "dc05b39c4db803a84daa1b4ead707ba4d102824b35415909c2e022e6164b1d66"
+
+
+def test_versions_of_streams_with_thinned_faces_are_what_the_format_page_specifies() -> None:
+    """Of their own, too."""
+    assert {name: row.thinned_faces_versions for name, row in CODECS.items() if row.thinned_faces_versions} == {
+        "dicm+hsc": {1: 5, 2: 6, 3: 7, 4: 8},
+    }
+
+
+@pytest.mark.parametrize(("version", "order"), [(1, "frames"), (2, "frames"), (1, "faces"), (2, "faces")])
+def test_frames_and_faces_can_be_thinned_in_any_order(version: int, order: str) -> None:
+    """To the same spec; of its frames, each version is dicm's."""
+    whole = CodecSpec(name="dicm+hsc", bitstream_version=version, faces=CodecSpec(name="hsc", quality=2))
+
+    if order == "frames":
+        thin = thinned_faces(thinned(whole, slices=1), slices=3)
+    else:
+        thin = thinned(thinned_faces(whole, slices=3), slices=1)
+    faces = thinned_faces(whole, slices=3)
+
+    assert (thin.bitstream_version, thin.slices, thin.frames_version) == (6 + version, 1, 2 + version)
+    assert thin.faces == CodecSpec(name="hsc", quality=2, slices=3)
+    assert frames_spec(thin) == CodecSpec(name="dicm", slices=1, bitstream_version=2 + version)
+    assert (faces.bitstream_version, faces.slices, frames_spec(faces)) == (4 + version, None, frames_spec(whole))
+    assert thinned_faces(thin, slices=0).bitstream_version == 6 + version
+    assert len({codec_fingerprint(spec) for spec in (whole, thin, faces, thinned_faces(thin, slices=0))}) == 4
+
+
+def test_faces_can_not_be_thickened_and_none_can_not_be_thinned() -> None:
+    """The error says of what it is."""
+    with pytest.raises(CodecError, match="faces: streams that were thinned to 2 slices can't be thinned to 2"):
+        thinned_faces(thinned_faces(CodecSpec(name="dicm+hsc"), slices=2), slices=2)
+    with pytest.raises(CodecError, match=r"codec 'hsc' codes no faces besides frames, .*; dicm\+hsc does"):
+        thinned_faces(CodecSpec(name="hsc"), slices=2)
+
+
+def test_versions_of_whole_faces_are_refused_for_thinned_ones_and_the_other_way_round() -> None:
+    """Whoever knows the older versions alone can't take one for the other."""
+    with pytest.raises(CodecError, match=r"with faces thinned to 2 slices, must be 5 or 6, got 2"):
+        CodecSpec(name="dicm+hsc", bitstream_version=2, faces=CodecSpec(name="hsc", slices=2))
+    with pytest.raises(CodecError, match="'dicm\\+hsc' must be 1 or 2, got 6"):
+        CodecSpec(name="dicm+hsc", bitstream_version=6)
+
+
+def test_the_fingerprint_of_thinned_faces_never_changes(tmp_path: Path) -> None:
+    """Of made-up weights."""
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"weights")
+    spec = CodecSpec(name="dicm+hsc", weights=str(path), faces=CodecSpec(name="hsc", weights=str(path)))
+
+    assert (
+        codec_fingerprint(thinned_faces(spec, slices=2))
+        == "621cc7494757c38d10efac4bc3aa77a3e83e915617eeeeb9c97302fea8f39c60"
+    )
 
 
 def test_thinning_takes_nothing_from_faces() -> None:

@@ -13,7 +13,7 @@ from framevault.codecs.faces.codec import FacesCodec
 from framevault.codecs.faces.framing import CodedFace, FaceRegion, join_stream
 from framevault.codecs.hsc.codec import HscCodec
 from framevault.codecs.registry import load_codec
-from framevault.codecs.spec import CodecSpec, frames_spec, thinned, weights_digest
+from framevault.codecs.spec import CodecSpec, frames_spec, thinned, thinned_faces, weights_digest
 from framevault.storage.documents import JsonValue
 from framevault.storage.index import commit_video
 from framevault.storage.store import Store
@@ -61,10 +61,28 @@ def make_dicm_hsc(store: Store, content: Content) -> None:
     store_run(store, content, thinned(spec, slices=1), codec.frames.thinner(**SIZE, slices=1).thin(plain), rows, coded)
 
 
-def draw_faces(codec: HscCodec) -> tuple[list[Row], list[CodedFace]]:
+def make_thinned_faces(store: Store, content: Content) -> None:
+    """The same frames and faces, whose faces were thinned to two slices; then all to none and frames to one."""
+    faces = CodecSpec(name="hsc", weights=str(HSC_WEIGHTS), quality=FACES_QUALITY)
+    whole = CodecSpec(name="dicm+hsc", weights=str(DICM_WEIGHTS), quality=6, faces=faces)
+    codec = load_codec(whole)
+    assert isinstance(codec, FacesCodec)
+    plain = encode(codec.frames)
+    for spec, frames in (
+        (thinned_faces(whole, slices=2), plain),
+        (thinned_faces(thinned(whole, slices=1), slices=0), codec.frames.thinner(**SIZE, slices=1).thin(plain)),
+    ):
+        assert spec.faces is not None
+        rows, coded = draw_faces(codec.faces, slices=spec.faces.slices)
+        store_run(store, content, spec, frames, rows, coded)
+
+
+def draw_faces(codec: HscCodec, *, slices: int | None = None) -> tuple[list[Row], list[CodedFace]]:
     """Return faces as they go in, and what a reader must find of them."""
     streams = [*codec.bitstream.encode(*draw_latents()), b""]
-    decoded = codec.bitstream.decode(streams, device="cpu")
+    decoded = codec.bitstream.decode(streams, device="cpu", slices=slices)
+    if slices is not None:
+        streams = codec.thinner(height=1, width=1, slices=slices).thin(streams)
     values_nm = torch.cat([decoded.core_nk, decoded.latent16_nmgg.flatten(1)], dim=1).int().numpy().astype("<i4")
     rows: list[Row] = []
     coded = []
@@ -98,7 +116,11 @@ def store_run(
     assert codec.video is not None
     assert spec.faces is not None
     said: dict[str, JsonValue] = {"quality": FACES_QUALITY, "version": 1, "weights": weights_digest(spec.faces)}
-    header = make_header("crowd.mp4", 0 if spec.slices is None else 10 + spec.slices, spec=spec, **SIZE)
+    number = 0 if spec.slices is None else 10 + spec.slices
+    if spec.faces.slices is not None:
+        said |= {"version": 2, "slices": spec.faces.slices}
+        number += 100 + spec.faces.slices
+    header = make_header("crowd.mp4", number, spec=spec, **SIZE)
     settings: dict[str, JsonValue] = {"faces": said} if spec.slices is None else {"slices": spec.slices, "faces": said}
     header = replace(header, settings=settings)
     latents = codec.video.decode(SegmentState(), plain, grid_of(**SIZE), device="cpu")
@@ -115,7 +137,7 @@ def store_run(
             )
         )
     manifest = make_manifest(header, [store_segment(store, header, frames)], name="crowd.mp4")
-    commit_video(store, replace(manifest, slices=spec.slices))
+    commit_video(store, replace(manifest, slices=spec.slices, face_slices=spec.faces.slices))
     note_video(content, manifest, generation=0, names=[])
     note_segment(content, header, frames)
     content.faces[header.segment_id] = list(rows)

@@ -46,6 +46,7 @@ GOLDEN = {
     "v1-hsc": "648d0e11a26b1cfdd5b9c05befc5809fac767b209a8ae79015700b1081b7b7c9",
     "v1-facts": "929cb4cf68c422efa7786561977c9c42cfa732a571c5bb4f8abd9de7e9e3a65a",
     "v1-thinned": "4cc43b2c10328e46f7f9d895f6ec940bdde7c3f4af8c847ad1ba2a096f527fb1",
+    "v1-thinned-faces": "386625251e245585d15f72d8b4b8b617aead8816ae08e0f94b671c2791eaf8a4",
     "v1-raw": "b33c02626c9c85023acc34057e69af8e3140c4115e042bf4227d9ae7a6d59894",
 }
 """SHA-256 of the JSON beside each golden vault, which has those of all its files. An entry never changes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from framevault.codecs.faces.codec import FacesCodec
 from framevault.codecs.faces.framing import CodedFace, split_stream
 from framevault.codecs.registry import load_codec
 from framevault.storage.index import load_manifests
+from framevault.storage.packs import Pack
 from framevault.workers.weights import find_pack_spec
 from tests.golden.content import DICM_WEIGHTS, HSC_WEIGHTS
 from tests.storage.independent import faces as independent_faces
@@ -25,6 +27,12 @@ from tests.storage.independent.hsc import HscReader
 from tests.storage.test_golden import FOLDER, digest, expected_of, open_golden, stored_pack
 
 NAME = "v1-dicm-hsc"
+
+FORMS: dict[str, set[tuple[Any, ...]]] = {
+    "v1-dicm-hsc": {(2, None, None), (4, 1, None)},
+    "v1-thinned-faces": {(6, None, 2), (8, 1, 0)},
+}
+"""Golden vaults, and the bitstream version, slices, and slices of faces of each run in them."""
 
 
 def region_numbers(face: CodedFace) -> dict[str, Any]:
@@ -41,11 +49,12 @@ def region_numbers(face: CodedFace) -> dict[str, Any]:
     }
 
 
-def test_the_product_reads_frames_and_faces_to_the_bit() -> None:
-    store, expected = open_golden(NAME), expected_of(NAME)
+@pytest.mark.parametrize("name", FORMS)
+def test_the_product_reads_frames_and_faces_to_the_bit(name: str) -> None:
+    store, expected = open_golden(name), expected_of(name)
     manifests = {manifest.run_fp: manifest for manifest in load_manifests(store)}
 
-    assert {manifests[video["run_fp"]].slices for video in expected["videos"]} == {None, 1}
+    assert {(each.bitstream_version, each.slices, each.face_slices) for each in manifests.values()} == FORMS[name]
     for video in expected["videos"]:
         manifest = manifests[video["run_fp"]]
         ((segment_id, frames),) = video["segments"].items()
@@ -61,6 +70,7 @@ def test_the_product_reads_frames_and_faces_to_the_bit() -> None:
         latents = codec.frames.video.decode(SegmentState(), plain, grid_of(**size), device="cpu")
 
         assert (spec.slices, spec.faces and spec.faces.quality) == (manifest.slices, 3)
+        assert (spec.bitstream_version, codec.faces.spec.slices) == (manifest.bitstream_version, manifest.face_slices)
         assert [codec.is_independent(stream) for stream in streams] == [frame["is_independent"] for frame in frames]
         assert [digest(latent.int().numpy().astype("<i4").tobytes()) for latent in latents] == [
             frame["decoded_sha256"] for frame in frames
@@ -78,22 +88,48 @@ def test_the_product_reads_frames_and_faces_to_the_bit() -> None:
 
 def test_the_product_thins_the_whole_run_to_the_other_one() -> None:
     """Byte by byte: faces stay as they are."""
-    packs = {}
-    store = open_golden(NAME)
-    for manifest in load_manifests(store):
-        (record,) = manifest.segments
-        packs[manifest.slices] = stored_pack(store, manifest, record.segment_id)
-    codec = load_codec(find_pack_spec(packs[None].header, weights=[str(HSC_WEIGHTS), str(DICM_WEIGHTS)]))
+    whole, thin = golden_packs(NAME)[None, None], golden_packs(NAME)[1, None]
+    codec, size = load_pack_codec(whole), {"height": whole.header.coded_height, "width": whole.header.coded_width}
+
+    found = codec.thinner(**size, slices=1).thin([whole.payload(number) for number in range(6)])
+
+    assert found == [thin.payload(number) for number in range(6)]
+
+
+@pytest.mark.parametrize("calls", [(6,), (1, 2, 3)])
+def test_the_product_thins_faces_to_those_of_the_other_vault(calls: tuple[int, ...]) -> None:
+    """Byte by byte, however many frames come at once: first the faces alone, then all."""
+    whole, few = golden_packs(NAME)[None, None], golden_packs("v1-thinned-faces")
+    codec, size = load_pack_codec(whole), {"height": whole.header.coded_height, "width": whole.header.coded_width}
+    between = load_pack_codec(few[None, 2])
+    streams = iter([whole.payload(number) for number in range(6)])
+    of_faces, of_both = codec.part_thinner(**size, face_slices=2), between.part_thinner(**size, slices=1, face_slices=0)
+
+    first = [thin for count in calls for thin in of_faces.thin(list(itertools.islice(streams, count)))]
+    second = of_both.thin(first)
+
+    assert first == [few[None, 2].payload(number) for number in range(6)]
+    assert second == [few[1, 0].payload(number) for number in range(6)]
+
+
+def golden_packs(name: str) -> dict[tuple[int | None, int | None], Pack]:
+    """Return a vault's packs by the slices of frames and of faces."""
+    store = open_golden(name)
+    return {
+        (manifest.slices, manifest.face_slices): stored_pack(store, manifest, manifest.segments[0].segment_id)
+        for manifest in load_manifests(store)
+    }
+
+
+def load_pack_codec(pack: Pack) -> FacesCodec:
+    codec = load_codec(find_pack_spec(pack.header, weights=[str(HSC_WEIGHTS), str(DICM_WEIGHTS)]))
     assert isinstance(codec, FacesCodec)
-    size = {"height": packs[None].header.coded_height, "width": packs[None].header.coded_width}
-
-    found = codec.thinner(**size, slices=1).thin([packs[None].payload(number) for number in range(6)])
-
-    assert found == [packs[1].payload(number) for number in range(6)]
+    return codec
 
 
-def test_the_independent_reader_reads_frames_and_faces_to_the_bit() -> None:
-    vault, expected = independent.open_vault(FOLDER / NAME), expected_of(NAME)
+@pytest.mark.parametrize("name", FORMS)
+def test_the_independent_reader_reads_frames_and_faces_to_the_bit(name: str) -> None:
+    vault, expected = independent.open_vault(FOLDER / name), expected_of(name)
     of_frames = DicmReader(parse_checkpoint(DICM_WEIGHTS.read_bytes()))
     of_faces = HscReader(parse_checkpoint(HSC_WEIGHTS.read_bytes()))
 
@@ -108,7 +144,10 @@ def test_the_independent_reader_reads_frames_and_faces_to_the_bit() -> None:
         slices = pack.header["settings"].get("slices")
         latents = of_frames.decode_segment(plain, height=height, width=width, slices=slices)
 
-        assert (pack.header["codec"], said["version"]) == ("dicm+hsc", 1)
+        face_slices = said.get("slices")
+        assert (pack.header["codec"], said["version"]) == ("dicm+hsc", 1 if face_slices is None else 2)
+        assert (pack.header["bitstream_version"], slices, face_slices) in FORMS[name]
+        assert manifest.get("face_slices") == face_slices
         assert pack.header["weights_digest"] == digest(DICM_WEIGHTS.read_bytes())
         assert said["weights"] == digest(HSC_WEIGHTS.read_bytes())
         assert [digest(latent.astype("<i4").tobytes()) for latent in latents] == [
@@ -117,7 +156,7 @@ def test_the_independent_reader_reads_frames_and_faces_to_the_bit() -> None:
         found = []
         for number, (faces, _) in enumerate(split):
             for face in faces:
-                core_k, latent_mgg = of_faces.decode(face.stream, quality=said["quality"])
+                core_k, latent_mgg = of_faces.decode(face.stream, quality=said["quality"], slices=face_slices)
                 values = np.concatenate([core_k, latent_mgg.reshape(-1)]).astype("<i4")
                 numbers = {name: value for name, value in vars(face).items() if name != "stream"}
                 shas = {"stream_sha256": digest(face.stream), "decoded_sha256": digest(values.tobytes())}

@@ -60,6 +60,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "bitstream_version": "INTEGER",
         "quality": "INTEGER",
         "slices": "INTEGER",
+        "face_slices": "INTEGER",
         "sampling": "VARCHAR",
         "width": "INTEGER",
         "height": "INTEGER",

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from framevault.storage.detections import commit_detections
-from framevault.storage.documents import seal
+from framevault.storage.documents import JsonValue, seal
 from framevault.storage.errors import DamagedError
 from framevault.storage.index import MANIFEST_KEY, commit_video, latest_manifest_keys, read_manifest, write_segment
-from framevault.storage.packs import read_pack
+from framevault.storage.packs import PackWriter, read_pack
 from framevault.storage.query import VIEWS, connect
 from framevault.storage.schema import frames_table, frames_to_parquet
 from framevault.storage.store import ObjectRef, Store
@@ -23,6 +23,7 @@ from framevault.storage.vault import open_vault
 from framevault.storage.verify import Finding, VerifyCounts, verify_vault
 from tests.storage.samples import (
     make_vault,
+    pack_header,
     sample_id,
     sample_manifest,
     sample_pack,
@@ -183,6 +184,27 @@ def test_a_manifest_that_says_something_else_than_its_parts_is_found(change: Cal
     commit_video(store, sample_manifest((record,)))  # type: ignore[arg-type] # `replace` in a lambda has no type
 
     assert errors(store)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said", "problem"),
+    [
+        ({"slices": 2}, {"slices": 3}, "has not the 3 slices"),
+        ({"slices": 2, "faces": {"slices": 3}}, {"slices": 2}, "has not the None slices of faces"),
+        ({"faces": {"quality": 3}}, {"face_slices": 1}, "has not the 1 slices of faces"),
+        ({"faces": 7}, {"face_slices": 1}, "has not the 1 slices of faces"),
+    ],
+)
+def test_a_manifest_that_says_other_slices_than_its_packs_is_found(
+    settings: dict[str, JsonValue], said: dict[str, int], problem: str
+) -> None:
+    store = open_vault(f"memory://{uuid.uuid4().hex}", create=True)
+    writer = PackWriter(replace(pack_header(), settings=settings))
+    writer.add(b"stream", pts=1000, is_keyframe=True, is_independent=True)
+    record = write_segment(store, writer.finish())
+    commit_video(store, replace(sample_manifest((record,)), **said))  # type: ignore[arg-type]  # of all fields' types
+
+    assert [problem in finding.problem for finding in errors(store)] == [True]
 
 
 def test_a_frames_part_that_says_something_else_than_its_pack_is_found() -> None:

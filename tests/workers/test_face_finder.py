@@ -113,6 +113,37 @@ def test_faces_of_a_lower_score_are_left_out_without_a_word() -> None:
     assert found.num_left_out == 0
 
 
+def test_small_faces_are_left_out_and_counted_apart() -> None:
+    # Boxes have 16 pixels a side; at the right border, 9 are left of one.
+    detector = detector_that_sees((0, 4, 6, 0.5), (0, 5, 19, 0.6), labels=("face",))
+    features_nchw = torch.zeros(1, 24, 10, 20)
+    found = {
+        size: FaceFinder(detector, 0.4, size)(features_nchw, height=40, width=79)[0] for size in (0, 9, 10, 16, 17)
+    }
+
+    assert [(len(each.regions), each.num_small, each.num_left_out) for each in found.values()] == [
+        (2, 0, 0),
+        (2, 0, 0),
+        (1, 1, 0),
+        (1, 1, 0),
+        (0, 2, 0),
+    ]
+    assert found[0] == found[9]
+    assert [round(region.score, 1) for region in found[16].regions] == [0.5]
+
+
+def test_small_faces_take_no_place_among_the_best() -> None:
+    places = [(0, row, column, 0.9) for row in range(0, 60, 3) for column in range(0, 60, 3)]
+    detector = detector_that_sees(*places, size=1.0, rows=60, columns=60, labels=("face",))
+
+    # Each box has 8 pixels a side, but those that the frame's border cuts.
+    (found,) = FaceFinder(detector, 0.4, 8)(torch.zeros(1, 24, 60, 60), height=240, width=240)
+
+    assert found.num_small == 20 + 19
+    assert len(found.regions) == MOST_FACES_CODED
+    assert found.num_left_out == len(places) - 39 - MOST_FACES_CODED
+
+
 def test_a_square_has_the_box_s_area_and_middle_but_for_the_two_constants() -> None:
     region = square_of((100, 50, 140, 140), score=0.7)
 

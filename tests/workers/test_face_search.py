@@ -3,6 +3,7 @@
 import pytest
 
 from framevault.configs.run import CompressJob
+from framevault.pipeline.jobs.settings import face_search
 from framevault.workers.face_search import USUAL_SCORE, FaceSearch
 
 
@@ -38,7 +39,12 @@ def test_frames_further_apart_than_the_ticks_are_all_looked_through() -> None:
 def test_its_name_says_what_it_is() -> None:
     assert FaceSearch().text == "faces from 0.4"
     assert FaceSearch(score=0.55, fps=2.0).text == "faces from 0.55 at fps=2"
+    assert FaceSearch(size_pixels=24).text == "faces from 0.4 and 24 pixels"
+    assert FaceSearch(size_pixels=24, fps=2.0).text == "faces from 0.4 and 24 pixels at fps=2"
 
 
-def test_the_usual_score_is_that_of_the_settings() -> None:
-    assert CompressJob.model_validate({"inputs": ["a.mp4"], "vault": "v"}).face_score == USUAL_SCORE
+def test_the_usual_search_is_that_of_the_settings() -> None:
+    job = CompressJob.model_validate({"inputs": ["a.mp4"], "vault": "v"})
+
+    assert job.face_score == USUAL_SCORE
+    assert face_search(job) == FaceSearch()

@@ -7,7 +7,7 @@ import pytest
 
 from framevault.codecs.checkpoint import load_checkpoint, save_checkpoint
 from framevault.codecs.errors import CheckpointError, CodecError
-from framevault.codecs.spec import CodecSpec, codec_fingerprint, thinned, weights_digest
+from framevault.codecs.spec import CodecSpec, codec_fingerprint, thinned, thinned_faces, weights_digest
 from framevault.workers.weights import backbone_of, find_pack_spec, find_spec, has_head, pack_settings, read_head
 from tests.storage.samples import pack_header
 
@@ -87,6 +87,7 @@ def find_faces(spec: CodecSpec, *weights: Path) -> CodecSpec:
         quality=spec.quality,
         bitstream_version=spec.bitstream_version,
         slices=spec.slices,
+        face_slices=None if spec.faces is None else spec.faces.slices,
         weights=[str(path) for path in weights],
     )
 
@@ -98,7 +99,8 @@ def test_what_coded_frames_and_what_coded_faces_are_found_among_all_weights(own:
     mine = replace(shipped, weights=str(own), faces=faces)
     mixed = replace(shipped, faces=faces)
 
-    for spec in (shipped, mine, mixed, thinned(mine, slices=2)):
+    few = thinned_faces(mine, slices=3)
+    for spec in (shipped, mine, mixed, thinned(mine, slices=2), few, thinned(few, slices=2)):
         assert find_faces(spec, own, faces_own) == spec
         assert find_faces(spec, faces_own, own) == spec
     assert find_faces(replace(shipped, faces=CodecSpec(name="hsc", quality=1))).faces == CodecSpec(
@@ -130,6 +132,27 @@ def test_a_packs_settings_say_what_coded_its_faces(faces_own: Path) -> None:
         settings=settings,
     )
     assert find_pack_spec(header, weights=[str(faces_own)], device="cuda:1") == replace(spec, device="cuda:1")
+
+
+def test_a_packs_settings_say_to_what_its_faces_were_thinned(faces_own: Path) -> None:
+    faces = CodecSpec(name="hsc", quality=7, weights=str(faces_own))
+    spec = thinned_faces(CodecSpec(name="dicm+hsc", quality=3, faces=faces), slices=0)
+
+    settings = pack_settings(spec)
+
+    assert settings == {"faces": {"weights": weights_digest(faces), "quality": 7, "version": 2, "slices": 0}}
+    header = replace(
+        pack_header(),
+        codec=spec.name,
+        codec_fingerprint=codec_fingerprint(spec),
+        bitstream_version=6,
+        quality=3,
+        settings=settings,
+    )
+    assert find_pack_spec(header, weights=[str(faces_own)]) == spec
+    wrong = replace(header, settings={"faces": {"slices": "0"}})
+    with pytest.raises(CodecError, match="slices in faces in the settings must be a whole number, got '0'"):
+        find_pack_spec(wrong, weights=[str(faces_own)])
 
 
 def test_features_beside_faces_are_those_of_the_frames_codec() -> None:

@@ -21,7 +21,7 @@ from framevault.pipeline.jobs.train.data import load_data
 from framevault.pipeline.jobs.train.detector.stage_table import DETECTOR
 from framevault.pipeline.jobs.train.display import open_training_display
 from framevault.pipeline.jobs.train.folder import TrainingFolder, open_folder
-from framevault.pipeline.jobs.train.hsc.stage_table import HSC
+from framevault.pipeline.jobs.train.hsc.stage_table import HSC, check_start
 from framevault.pipeline.jobs.train.kind import TrainingKind
 from framevault.pipeline.jobs.train.loop import StageLoop, Surroundings, mix_seed
 from framevault.pipeline.jobs.train.pictures import PictureSet
@@ -59,6 +59,8 @@ def print_train(job: TrainSettings, *, launch: Launch | None, as_json: bool) -> 
         TrainingError: It can't go on.
         KeyboardInterrupt: It was told to stop; the state is saved.
     """
+    if isinstance(job, TrainHscJob):
+        check_start(job)
     run_together(train_process, job, launch=launch, as_json=as_json)
     if launch is not None and launch.rank:
         return ExitCode.DONE

@@ -13,7 +13,7 @@ from framevault.codecs.faces.codec import FacesCodec, load_faces
 from framevault.codecs.faces.framing import CodedFace, join_stream, split_stream
 from framevault.codecs.hsc.codec import HscCodec
 from framevault.codecs.registry import load_codec
-from framevault.codecs.spec import CodecSpec, frames_spec, thinned
+from framevault.codecs.spec import CodecSpec, frames_spec, thinned, thinned_faces
 from framevault.codecs.testing import CodecTests, ThinningTests, smooth_frames
 from tests.codecs.faces.joining import JoiningCodec, made_up_faces, with_faces
 
@@ -127,6 +127,64 @@ def test_thinned_frames_are_those_of_dicm_and_keep_their_faces(
     assert [part.frame for part in parts] == dicm.thinner(**SIZE, slices=2).thin(plain)
     assert [part.faces for part in parts] == [split_stream(stream).faces for stream in joined]
     assert isinstance(load_codec(thinned(VIDEO, slices=2)), FacesCodec)
+
+
+@pytest.fixture(scope="module")
+def real(codec: FacesCodec, plain: list[bytes]) -> list[bytes]:
+    """Streams of frames with two faces each, but for the fourth, which has none; one face has no bytes."""
+    streams = codec.faces.encoder(height=128, width=128).encode(smooth_frames(10, 128, 128))
+    streams[5] = b""
+    regions = [face.region for face in made_up_faces(1, number=2)]
+    coded = iter([CodedFace(region=regions[number % 2], stream=each) for number, each in enumerate(streams)])
+    return [join_stream(frame, [next(coded) for _ in range(2 * (n != 3))]) for n, frame in enumerate(plain)]
+
+
+def faces_of(streams: list[bytes]) -> list[CodedFace]:
+    return [face for stream in streams for face in split_stream(stream).faces]
+
+
+def test_thinned_faces_are_those_of_hsc_and_their_frames_stay(codec: FacesCodec, real: list[bytes]) -> None:
+    thin_streams = codec.part_thinner(**SIZE, face_slices=3).thin(real)
+
+    reader = load_codec(thinned_faces(VIDEO, slices=3))
+    assert isinstance(reader, FacesCodec)
+    before, after = faces_of(real), faces_of(thin_streams)
+    assert [split_stream(each).frame for each in thin_streams] == [split_stream(each).frame for each in real]
+    assert [face.region for face in after] == [face.region for face in before]
+    streams = [face.stream for face in after]
+    assert streams == codec.faces.thinner(height=128, width=128, slices=3).thin([face.stream for face in before])
+    assert [len(stream) == 0 for stream in streams] == [n == 5 for n in range(8)]
+    assert sum(map(len, streams)) < sum(len(face.stream) for face in before)
+    size = {"height": 128, "width": 128}
+    expected = codec.faces.decoder(**size).decode_latents([face.stream for face in before], slices=3)
+    found = reader.faces.decoder(**size).decode_latents(streams)
+    assert torch.equal(found.core_nk, expected.core_nk)
+    torch.testing.assert_close(found.feature_nchw, expected.feature_nchw)
+    assert torch.equal(reader.decoder(**SIZE).decode(thin_streams), codec.decoder(**SIZE).decode(real))
+
+
+def test_faces_and_frames_are_thinned_together_as_one_after_the_other(codec: FacesCodec, real: list[bytes]) -> None:
+    both = codec.part_thinner(**SIZE, slices=1, face_slices=0).thin(real)
+
+    between = load_codec(thinned_faces(VIDEO, slices=4))
+    assert isinstance(between, FacesCodec)
+    few = codec.part_thinner(**SIZE, face_slices=4).thin(real)
+    assert between.part_thinner(**SIZE, slices=1, face_slices=0).thin(few) == both
+    with pytest.raises(CodecError, match="slices must be 0 to 3, fewer than the 4 of the streams, got 4"):
+        between.part_thinner(**SIZE, face_slices=4)
+
+
+def test_a_damaged_face_is_named_by_frame_and_number(
+    codec: FacesCodec, real: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = split_stream(real[2])
+    damaged = join_stream(split.frame, [split.faces[0], dataclasses.replace(split.faces[1], stream=b"\xff" * 9)])
+    streams = [*real[:2], damaged, *real[3:]]
+
+    for at_once in (64, 4):
+        monkeypatch.setattr("framevault.codecs.faces.codec.FACES_AT_ONCE", at_once)
+        with pytest.raises(BitstreamError, match=r"^stream 2 of the call: face 1: (?!stream)"):
+            codec.part_thinner(**SIZE, face_slices=2).thin(streams)
 
 
 def test_a_stream_without_sound_faces_is_named_and_nothing_leans_on_what_was_before(

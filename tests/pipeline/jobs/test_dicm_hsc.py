@@ -135,7 +135,7 @@ def test_running_it_again_changes_nothing(tmp_path: Path, pictures: Path, vault:
 
 def test_other_settings_of_faces_make_another_run_of_the_video(tmp_path: Path, pictures: Path) -> None:
     weights = save_toy_hsc(tmp_path / "toy.safetensors")
-    for options in ((), ("--face-fps", "0.5"), ("--face-score", "0.999")):
+    for options in ((), ("--face-fps", "0.5"), ("--face-score", "0.999"), ("--face-size", "3")):
         ended = compress(pictures, tmp_path / "vault", "--face-weights", weights, *options)
         assert ended.code == 0, ended.stderr
 
@@ -147,10 +147,46 @@ def test_other_settings_of_faces_make_another_run_of_the_video(tmp_path: Path, p
 
     assert [(row["sampling"], row["n"]) for row in rows] == [
         ("all; faces from 0.4", NUM_FRAMES),
+        ("all; faces from 0.4 and 3 pixels", NUM_FRAMES),
         ("all; faces from 0.4 at fps=0.5", 4),
         ("all; faces from 0.999", 0),
     ]
     assert run_command("verify", tmp_path / "vault").code == 0
+
+
+def test_faces_smaller_than_wanted_are_left_out_and_said(tmp_path: Path, pictures: Path) -> None:
+    weights = save_toy_hsc(tmp_path / "toy.safetensors")
+    options = ("--face-weights", weights, "--face-size", 2 * FACE_HEIGHT)
+
+    said = compress(pictures, tmp_path / "vault", *map(str, options))
+    shown = compress(pictures, tmp_path / "other", *map(str, options), "--json")
+
+    assert said.code == 0, said.stderr
+    assert "0 faces in them are coded besides" in said.stdout
+    left_out = f"6 faces were found and left out: a side of their box has less than {2 * FACE_HEIGHT} pixels"
+    assert left_out in said.stdout
+    summary = json.loads(shown.stdout.splitlines()[-1])
+    assert (summary["faces_done"], summary["faces_left_out"], summary["faces_small"]) == (0, 0, 6)
+    assert query_rows(tmp_path / "vault", "select count(*) as n from faces") == [{"n": 0}]
+    assert run_command("verify", tmp_path / "vault").code == 0
+
+
+def test_what_failed_is_tried_again_with_the_same_smallest_size(tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+
+    ended = compress(tmp_path / "broken.mp4", tmp_path / "vault", "--face-size", "24")
+
+    assert ended.code == 3
+    (row,) = query_rows(tmp_path / "vault", "select command from failures")
+    assert "--face-score 0.4 --face-size 24" in str(row["command"])
+
+
+def test_no_smallest_size_gives_the_same_vault(tmp_path: Path, pictures: Path, vault: Path) -> None:
+    ended = compress(pictures, tmp_path / "vault", "--face-size", "0")
+
+    assert ended.code == 0, ended.stderr
+    assert "left out" not in ended.stdout
+    assert vault_contents(tmp_path / "vault") == vault_contents(vault)
 
 
 def test_faces_outside_the_domain_are_said_and_can_be_asked_for(tmp_path: Path, pictures: Path) -> None:
@@ -200,7 +236,9 @@ def test_a_segment_whose_stored_streams_are_no_frames_with_faces_goes_to_quarant
     assert open_store(str(tmp_path / "vault")).exists("vault.json")
 
 
-@pytest.mark.parametrize("option", [("--face-quality", "3"), ("--face-weights", "x"), ("--face-fps", "1")])
+@pytest.mark.parametrize(
+    "option", [("--face-quality", "3"), ("--face-weights", "x"), ("--face-size", "0"), ("--face-fps", "1")]
+)
 def test_options_for_faces_are_for_codecs_with_faces(tmp_path: Path, pictures: Path, option: tuple[str, str]) -> None:
     for command in ("plan", "compress"):
         ended = run_command(command, pictures, tmp_path / "vault", *option)
@@ -218,6 +256,8 @@ def test_options_for_faces_are_for_codecs_with_faces(tmp_path: Path, pictures: P
         ("--face-quality", "0"),
         ("--face-score", "1.5"),
         ("--face-score", "0"),
+        ("--face-size", "-1"),
+        ("--face-size", "1.5"),
         ("--face-fps", "0"),
     ],
 )

@@ -161,13 +161,18 @@ def test_directions_of_another_generator_are_refused(folder: Path, tmp_path: Pat
 
 def test_a_checkpoint_without_directions_says_so(folder: Path, tmp_path: Path) -> None:
     shutil.copy(folder / "toy.safetensors", tmp_path / "alone.safetensors")
+    vault = Path(shutil.copytree(folder / "vault", tmp_path / "vault"))
+    shutil.rmtree(vault / "directions")
 
     ended = run_command(
-        "restore", folder / "vault", tmp_path / "out", "--weights", tmp_path / "alone.safetensors", "--edit", "smile=1"
+        "restore", vault, tmp_path / "out", "--weights", tmp_path / "alone.safetensors", "--edit", "smile=1"
     )
 
     assert ended.code == 2
-    assert "alone.directions.safetensors can't be read" in ended.stderr
+    assert "alone.directions.safetensors is not there" in ended.stderr
+    generator = generator_fingerprint(folder / "toy.safetensors")
+    assert f"{vault} keeps none of generator {generator[:16]}: name a file with --directions" in ended.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_slices_out_of_range_are_a_usage_error(folder: Path, tmp_path: Path) -> None:

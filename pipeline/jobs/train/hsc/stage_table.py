@@ -13,12 +13,6 @@ from framevault.pipeline.jobs.train.loop import Surroundings
 from framevault.pipeline.jobs.train.pictures import PictureSet
 from framevault.pipeline.jobs.train.stages import StageRow, StageSetup, TrainingStage
 
-WITHOUT_GENERATOR = ("autoencoder", "joint")
-"""Trained where no generator is given, unless told otherwise."""
-
-BEHIND_GENERATOR = ("inversion", "codec", "joint")
-"""Trained behind a generator that is given, unless told otherwise."""
-
 
 @contextmanager
 def _quiet_import() -> Iterator[None]:
@@ -59,14 +53,23 @@ def _build_joint(setup: StageSetup[TrainHscJob]) -> TrainingStage:
 
 
 def _usual_stages(job: TrainHscJob) -> Sequence[str]:
-    if job.stages is not None:
-        return job.stages
-    return WITHOUT_GENERATOR if job.generator is None else BEHIND_GENERATOR
+    return job.trained_stages
 
 
 def _choose_stages(job: TrainHscJob, around: Surroundings) -> Sequence[str]:
     """Return the same whatever the data is."""
-    return _usual_stages(job)
+    return job.trained_stages
+
+
+def check_start(job: TrainHscJob) -> None:
+    """Check what the settings ask of the file that they start from, before anything is begun.
+
+    Raises:
+        PreflightError: It is not what they need.
+    """
+    with _quiet_import():
+        from framevault.pipeline.jobs.train.hsc.start import check_revival
+    check_revival(job)
 
 
 def _short_side(job: TrainHscJob) -> int:

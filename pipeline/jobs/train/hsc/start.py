@@ -98,6 +98,21 @@ def choose_sizes(job: TrainHscJob) -> HscConfig:
     return stored
 
 
+def check_revival(job: TrainHscJob) -> None:
+    """Check that channels that shall be revived can have fallen silent; of the settings, `TrainHscJob` checks it.
+
+    Raises:
+        PreflightError: The start is no codec.
+    """
+    if not job.revive or job.init is None or job.trained_stages[0] != "autoencoder":
+        return
+    if _kind(Path(job.init)) == PARTS_CODEC:
+        raise PreflightError(
+            f"revive: should be false where stage autoencoder starts from {job.init}, got true: it holds what a stage "
+            "before the codecs exported, and revived are silent channels of a codec's checkpoint"
+        )
+
+
 def make_start(setup: StageSetup[TrainHscJob]) -> HscStart:
     """Load or make the networks of a stage.
 

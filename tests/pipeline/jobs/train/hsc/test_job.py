@@ -12,9 +12,10 @@ from framevault.codecs.hsc.codec import load_hsc
 from framevault.codecs.hsc.distortion import NO_LIMITS
 from framevault.codecs.spec import CodecSpec
 from framevault.pipeline.jobs.train import job as train_job
+from framevault.pipeline.jobs.train.hsc.start import export_parts, random_models
 from tests.media import make_pictures
 from tests.pipeline.command_line import Ended, run_command
-from tests.pipeline.jobs.train.hsc.toy import SIZES
+from tests.pipeline.jobs.train.hsc.toy import SIZES, SMALL
 from tests.pipeline.jobs.train.toy import read_rows, timeless
 
 SETTINGS: dict[str, object] = {
@@ -168,6 +169,46 @@ def test_a_start_of_another_resolution_is_refused(trained: tuple[Path, Ended], d
 
     assert ended.code == 2
     assert f"{start} has resolution 64 instead of 128" in ended.stderr
+
+
+@pytest.mark.parametrize("settings", [{}, {"from_scratch": None, "sizes": None, "stages": ["joint"]}])
+def test_nothing_to_revive_is_refused_before_anything_is_begun(
+    data: Path, tmp_path: Path, settings: dict[str, object]
+) -> None:
+    ended = train(data, tmp_path / "out", revive=True, **settings)
+
+    assert ended.code == 2
+    assert f"{tmp_path}/out.yaml: revive: should be false where stage autoencoder" in ended.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_reviving_parts_that_are_no_codec_yet_is_refused_before_anything_is_begun(data: Path, tmp_path: Path) -> None:
+    parts = tmp_path / "inversion.safetensors"
+    export_parts(parts, random_models(SMALL).networks, {})
+
+    ended = train(data, tmp_path / "out", "--init", parts, revive=True, from_scratch=None, sizes=None)
+
+    assert ended.code == 2
+    assert f"revive: should be false where stage autoencoder starts from {parts}, got true" in ended.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_revival_goes_on_where_it_stopped(
+    trained: tuple[Path, Ended], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = trained[0] / "hsc.safetensors"
+    settings: dict[str, object] = {"revive": True, "stages": ["autoencoder"], "from_scratch": None, "sizes": None}
+    straight = train(data, tmp_path / "straight", "--init", start, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_job, "watch_for_stop", stop_after(2))
+        stopped = train(data, tmp_path / "out", "--init", start, **settings)
+    again = train(data, tmp_path / "out", "--init", start, **settings)
+
+    assert (straight.code, stopped.code, again.code) == (0, 130, 0)
+    assert "of 6 latent channels were silent, and begin anew" in straight.stderr
+    exported = (tmp_path / "out" / "hsc.safetensors").read_bytes()
+    assert exported == (tmp_path / "straight" / "hsc.safetensors").read_bytes()
 
 
 @pytest.mark.slow
