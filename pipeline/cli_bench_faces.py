@@ -1,13 +1,16 @@
 """The commands `framevault bench face-sheet`, `face-groups` and `face-tasks`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from framevault.pipeline.cli_options import Weights, run_job
 from framevault.pipeline.cli_rate_accuracy import read_checkpoint, read_numbers, read_words
 from framevault.pipeline.exits import ExitCode
+
+if TYPE_CHECKING:
+    from framevault.pipeline.jobs.bench.face_anchors import FaceAnchor
 
 Format = Annotated[Literal["table", "json"], typer.Option("--format", help="How rows are printed.")]
 Device = Annotated[str, typer.Option(help="Where hsc runs, such as cpu or cuda.")]
@@ -21,9 +24,14 @@ def bench_face_sheet(
     ] = False,
     weights: Weights = None,
     qualities: Annotated[str, typer.Option("--qualities", "--quality", help="Of hsc: rows of a picture.")] = "5",
-    anchors: Annotated[str, typer.Option(help="What hsc is compared with.")] = "x265-intra,avif,webp",
+    anchors: Annotated[
+        str | None, typer.Option(help="What hsc is compared with: x265-intra,avif,webp; with --edit nothing.")
+    ] = None,
     anchor_checkpoint: Annotated[
         list[str] | None, typer.Option(help="CompressAI model as mbt2018-mean=FILE. May stand several times.")
+    ] = None,
+    edit: Annotated[
+        list[str] | None, typer.Option(help="A column of edited faces, as smile=+1.5. May stand several times.")
     ] = None,
     device: Device = "cpu",
     output: Format = "table",
@@ -31,21 +39,31 @@ def bench_face_sheet(
     """Faces beside what hsc and others make of them: a contact sheet, each tile with its real bytes."""
 
     def run() -> ExitCode:
+        from framevault.codecs.hsc.editing import parse_edit
         from framevault.codecs.spec import HIGHEST_QUALITY, LOWEST_QUALITY
-        from framevault.pipeline.jobs.bench.face_anchors import FACE_ANCHORS
         from framevault.pipeline.jobs.bench.face_sheet import SheetSettings, print_face_sheet
 
         settings = SheetSettings(
             weights=weights,
             device=device,
             qualities=read_numbers(qualities, option="--qualities", low=LOWEST_QUALITY, high=HIGHEST_QUALITY),
-            anchors=read_words(anchors, FACE_ANCHORS, option="--anchors"),
+            anchors=_sheet_anchors(anchors, has_edits=bool(edit)),
             anchor_checkpoints=tuple(read_checkpoint(text) for text in anchor_checkpoint or ()),
+            edits=tuple(parse_edit(text) for text in edit or ()),
             has_samples=samples,
         )
         return print_face_sheet(pictures or (), settings, out=out, output=output)
 
     run_job(run)
+
+
+def _sheet_anchors(text: str | None, *, has_edits: bool) -> "tuple[FaceAnchor, ...]":
+    """Return what hsc is compared with: all, or nothing beside edits, unless something is named."""
+    from framevault.pipeline.jobs.bench.face_anchors import FACE_ANCHORS
+
+    if text is None:
+        return () if has_edits else FACE_ANCHORS
+    return read_words(text, FACE_ANCHORS, option="--anchors")
 
 
 def bench_face_groups(

@@ -25,6 +25,7 @@ from PIL import Image, features
 from torch import Tensor
 
 from framevault.codecs.hsc.codec import HscCodec
+from framevault.codecs.hsc.editing import Shift, move
 from framevault.pipeline.exits import PreflightError
 from framevault.pipeline.jobs.bench.coders import Coder
 from framevault.pipeline.jobs.bench.sampling import split_calls
@@ -106,6 +107,32 @@ class HscCoder:
             streams = encoder.encode(batch_nchw)
             sizes = tuple(map(len, streams))
             yield CodedFaces(file_bytes=sizes, payload_bytes=sizes, decoded_nchw=decoder.decode(streams).cpu())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditedFaceCoder:
+    """HSC's own streams, edited when they are decoded."""
+
+    hsc: HscCodec
+    """The codec as it codes."""
+    shift: Shift
+    """What is added to what it decodes."""
+    codec: str
+    """It and the edit, in words."""
+    setting: str
+    """Its quality."""
+
+    def code(self, faces_nchw: Tensor) -> Iterator[CodedFaces]:
+        """See `FaceCoder.code`."""
+        height, width = faces_nchw.shape[2:]
+        encoder = self.hsc.encoder(height=height, width=width)
+        decoder = self.hsc.decoder(height=height, width=width)
+        for batch_nchw in split_calls(faces_nchw):
+            streams = encoder.encode(batch_nchw)
+            sizes = tuple(map(len, streams))
+            moved = move(decoder.decode_latents(streams), self.shift, decoder.own_feature)
+            decoded_nchw = decoder.render(moved.styles_nld, moved.feature_nchw).cpu()
+            yield CodedFaces(file_bytes=sizes, payload_bytes=sizes, decoded_nchw=decoded_nchw)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """`framevault bench face-sheet`: faces beside what HSC and others make of them, each with its real bytes.
 
-A row a picture and quality: the original, ours, and of each anchor the setting with the fewest bytes that are no fewer
-than ours. Letters in shapes: N pictures, R pixels of the codec's square.
+A row a picture and quality: the original, ours, ours edited, and of each anchor the setting with the fewest bytes that
+are no fewer than ours. Letters in shapes: N pictures, R pixels of the codec's square.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from framevault.codecs.hsc.codec import HscCodec, load_hsc
+from framevault.codecs.hsc.directions import directions_path, generator_fingerprint, load_directions
+from framevault.codecs.hsc.editing import Edit, total_shift
 from framevault.codecs.spec import CodecSpec
 from framevault.pipeline.contact_sheet import SheetTile
 from framevault.pipeline.exits import ExitCode, PreflightError
@@ -30,7 +32,7 @@ from framevault.pipeline.jobs.bench.face_anchors import (
     code_each,
     next_larger,
 )
-from framevault.pipeline.jobs.bench.face_coders import OURS, FaceCoder, FrameCoder, HscCoder
+from framevault.pipeline.jobs.bench.face_coders import OURS, EditedFaceCoder, FaceCoder, FrameCoder, HscCoder
 from framevault.pipeline.jobs.bench.face_pictures import Faces
 from framevault.pipeline.jobs.bench.face_points import PSNR, pixel_metrics
 from framevault.pipeline.jobs.bench.face_report import enlarged_tile, write_sheet
@@ -53,6 +55,8 @@ class SheetSettings:
     """What it is compared with."""
     anchor_checkpoints: tuple[tuple[str, Path], ...] = ()
     """Models of CompressAI: architecture and weights; a column an architecture."""
+    edits: tuple[Edit, ...] = ()
+    """Edits of ours, a column each."""
     has_samples: bool = False
     """Whether the faces of `face_samples.py` come first."""
 
@@ -66,14 +70,15 @@ class SheetRow:
     original_chw: Tensor
     """uint8 [3, R, R]."""
     coded: tuple[CodedFace, ...]
-    """Ours, then the anchors'."""
+    """Ours, then ours edited, then the anchors'."""
 
 
 def print_face_sheet(pictures: Sequence[Path], settings: SheetSettings, *, out: Path, output: OutputFormat) -> ExitCode:
     """Draw a sheet, and print what is on it.
 
     Raises:
-        CheckpointError: Weights are missing, damaged or another network's.
+        CheckpointError: Weights or directions are missing, damaged or another network's.
+        CodecError: An edit is unknown.
         PreflightError: There is no picture, one can't be read or is no square, or the sheet can't be written.
     """
     if not pictures and not settings.has_samples:
@@ -93,15 +98,20 @@ def sheet_rows(hsc: HscCodec, faces: Faces, settings: SheetSettings) -> Iterator
         code_each(HscCoder(hsc=hsc.at_quality(quality), codec=OURS, setting=f"quality {quality}"), faces.rgb_nchw)
         for quality in settings.qualities
     ]
+    edited = [
+        [code_each(coder, faces.rgb_nchw) for coder in _edited(hsc.at_quality(quality), settings.edits)]
+        for quality in settings.qualities
+    ]
     anchors: dict[str, list[list[CodedFace]]] = {}
     for coder in _anchors(settings):
         anchors.setdefault(coder.codec, []).append(code_each(coder, faces.rgb_nchw))
     for number, name in enumerate(faces.names):
-        for coded in ours:
+        for plain, changed in zip(ours, edited, strict=True):
+            others = _as_large(plain[number], anchors, number=number)
             yield SheetRow(
                 name=name,
                 original_chw=faces.rgb_nchw[number],
-                coded=(coded[number], *_as_large(coded[number], anchors, number=number)),
+                coded=(plain[number], *(each[number] for each in changed), *others),
             )
 
 
@@ -133,6 +143,22 @@ def _read(pictures: Sequence[Path], hsc: HscCodec, *, has_samples: bool) -> Face
         names=(*names, *(path.name for path in pictures)),
         rgb_nchw=torch.stack([*(samples.rgb_nchw if samples else ()), *own]),
     )
+
+
+def _edited(hsc: HscCodec, edits: Sequence[Edit]) -> Iterator[FaceCoder]:
+    """Yield ours with each edit; the directions are those beside the checkpoint."""
+    if not edits:
+        return
+    checkpoint = hsc.spec.checkpoint_path
+    assert checkpoint is not None
+    directions = load_directions(directions_path(checkpoint), generator=generator_fingerprint(checkpoint))
+    for edit in edits:
+        yield EditedFaceCoder(
+            hsc=hsc,
+            shift=total_shift([edit], directions),
+            codec=f"{edit.name} {edit.amount:+g}",
+            setting=f"quality {hsc.spec.quality}",
+        )
 
 
 def _anchors(settings: SheetSettings) -> Iterator[FaceCoder]:

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
-from tests.codecs.hsc.toy import save_toy
+from framevault.codecs.hsc.directions import Direction, directions_path, generator_fingerprint, save_directions
+from tests.codecs.hsc.toy import TOY_CONFIG, save_toy
 from tests.media import make_pictures
 from tests.pipeline.command_line import run_command
 from tests.pipeline.jobs.bench.test_compressai_anchors import write_model
@@ -42,6 +44,27 @@ def test_anchors_never_have_fewer_bytes_than_ours_if_they_can(weights: Path, tmp
     with Image.open(out) as sheet:
         assert sheet.width > 5 * 240
         assert sheet.height > 4 * 240
+
+
+def test_edits_are_columns_with_the_bytes_of_what_they_edit(weights: Path, tmp_path: Path) -> None:
+    faces = write_toy_faces(tmp_path / "faces", 1)
+    shift_ld = torch.ones(TOY_CONFIG.num_styles, TOY_CONFIG.style)
+    items = [Direction(name="smile", about="smiles", shift_ld=shift_ld)]
+    save_directions(directions_path(weights), items, generator=generator_fingerprint(weights))
+    common = ("bench", "face-sheet", faces / "0.png", "--out", tmp_path / "sheet.png", "--weights", weights)
+
+    ended = run_command(*common, "--edit", "smile=+1.5", "--edit", "smile=0", "--format", "json")
+    unknown = run_command(*common, "--edit", "frown=1")
+    wrong = run_command(*common, "--edit", "smile")
+
+    assert ended.code == 0, ended.stderr
+    plain, smiles, same = (json.loads(line) for line in ended.stdout.splitlines())
+    assert [row["codec"] for row in (plain, smiles, same)] == ["hsc", "smile +1.5", "smile +0"]
+    assert plain["payload_bytes"] == smiles["payload_bytes"] == same["payload_bytes"]
+    assert plain["psnr_db"] == same["psnr_db"] != smiles["psnr_db"]
+    assert (unknown.code, wrong.code) == (2, 2)
+    assert "edit 'frown' is unknown" in unknown.stderr
+    assert "an edit must be like smile=+1.5, got 'smile'" in wrong.stderr
 
 
 def test_squares_of_another_size_are_scaled_and_others_refused(weights: Path, tmp_path: Path) -> None:
