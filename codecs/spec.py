@@ -58,7 +58,7 @@ class CodecRow:
 
 _DICM = CodecRow(
     number=1,
-    bitstream_versions=(1, 2),
+    bitstream_versions=(1, 2, 9),
     decodes_to="features",
     has_quality=True,
     checkpoint="dicm/checkpoints/mobilenet_v2.safetensors",
@@ -70,8 +70,8 @@ _DICM = CodecRow(
     typical_pixels_per_s=4.9e6,
     # In predicted frames the other slices are noise that costs half of the bytes: detection is as good without, and
     # the features' error grows by 0 to 5 %.
-    usual_slices={2: (2, 2, 2, 2, 2, 3, 3, 3)},
-    thinned_versions={1: 3, 2: 4},
+    usual_slices={2: (2, 2, 2, 2, 2, 3, 3, 3), 9: (2, 2, 2, 2, 2, 3, 3, 3)},
+    thinned_versions={1: 3, 2: 4, 9: 10},
 )
 
 CODECS: dict[str, CodecRow] = {
@@ -104,7 +104,7 @@ CODECS: dict[str, CodecRow] = {
         typical_pixels_per_s=2.3e6,
         frames_codec="dicm",
         faces_codec="hsc",
-        thinned_faces_versions={1: 5, 2: 6, 3: 7, 4: 8},
+        thinned_faces_versions={1: 5, 2: 6, 3: 7, 4: 8, 9: 11, 10: 12},
     ),
 }
 """Every codec there is, by name."""

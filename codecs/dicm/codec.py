@@ -26,11 +26,12 @@ from framevault.codecs.dicm.backbones.registry import BACKBONES, BackboneRow
 from framevault.codecs.dicm.bitstream import Bitstream
 from framevault.codecs.dicm.checkpoint import check_golden, read_tensors
 from framevault.codecs.dicm.config import DicmConfig
+from framevault.codecs.dicm.motion_search import half_brightness
 from framevault.codecs.dicm.networks import LATENT_STRIDE, DicmNetworks, EncoderNetworks
 from framevault.codecs.dicm.symbols import HYPER_RATIO, LatentGrid
 from framevault.codecs.dicm.thinning import IntraThinner, VideoThinner
-from framevault.codecs.dicm.video import SegmentState, SkipRule, VideoBitstream, is_intra
-from framevault.codecs.dicm.video_checkpoint import check_golden_video, read_video, video_names
+from framevault.codecs.dicm.video import SegmentState, SkipRule, VideoBitstream
+from framevault.codecs.dicm.video_checkpoint import read_video, video_names
 from framevault.codecs.entropy.latents import MEAN_STEPS
 from framevault.codecs.errors import CheckpointError
 from framevault.codecs.layers.precision import fastest_dtype
@@ -42,8 +43,14 @@ INTRA_VERSION = 1
 VIDEO_VERSION = 2
 """The bitstream version with predicted frames."""
 
-THINNED_VIDEO_VERSION = 4
+MOTION_VERSION = 9
+"""The one with moved frames, too. Versions 5 to 8 are of codec dicm+hsc alone."""
+
+THINNED_VERSIONS = {VIDEO_VERSION: 4, MOTION_VERSION: 10}
 """The same of streams without their last slices; version 3 is version 1 without them."""
+
+_VIDEO_VERSIONS = {*THINNED_VERSIONS, *THINNED_VERSIONS.values()}
+_MOTION_VERSIONS = {MOTION_VERSION, THINNED_VERSIONS[MOTION_VERSION]}
 
 
 def load_dicm(spec: CodecSpec) -> "DicmCodec":
@@ -69,12 +76,14 @@ def load_dicm(spec: CodecSpec) -> "DicmCodec":
     bitstream.networks.to(spec.device)
     check_golden(bitstream, golden, name=str(path), device=spec.device)
     if video is not None:
-        video[0].networks.to(spec.device)
-        check_golden_video(*video, name=str(path), device=spec.device)
-    elif spec.bitstream_version in (VIDEO_VERSION, THINNED_VIDEO_VERSION):
+        video = video.to(spec.device)
+        video.check(name=str(path), device=spec.device)
+    elif spec.bitstream_version in _VIDEO_VERSIONS:
         raise CheckpointError(f"{path} has no networks for predicted frames: encode every frame by itself (--intra)")
     encoder_networks = EncoderNetworks(networks, fastest_dtype(torch.device(spec.device)))
-    codec = DicmCodec(spec, networks, encoder_networks, bitstream, None if video is None else video[0])
+    has_moved_frames = spec.bitstream_version in _MOTION_VERSIONS
+    coder = None if video is None else replace(video.bitstream, has_moved_frames=has_moved_frames)
+    codec = DicmCodec(spec, networks, encoder_networks, bitstream, coder)
     return codec if spec.slices is None else codec.restricted_to(spec.slices)
 
 
@@ -100,12 +109,15 @@ class DicmCodec:
 
     def is_independent(self, stream: bytes) -> bool:
         """Say whether a stream decodes without those before it."""
-        return not self.is_video or is_intra(stream)
+        if not self.is_video:
+            return True
+        assert self.video is not None
+        return self.video.is_intra(stream)
 
     @property
     def is_video(self) -> bool:
         """Whether frames may lean on those before them."""
-        return self.spec.bitstream_version in (VIDEO_VERSION, THINNED_VIDEO_VERSION)
+        return self.spec.bitstream_version in _VIDEO_VERSIONS
 
     @property
     def num_slices(self) -> int:
@@ -234,8 +246,12 @@ class DicmEncoder:
         y_nchw, z_nchw = self.codec.latents(frames_nchw)
         if not self.codec.is_video:
             return self.codec.bitstream.encode(y_nchw, z_nchw)
-        assert self.codec.video is not None
-        return self.codec.video.encode(self.state, y_nchw, z_nchw, rule=SkipRule())
+        video = self.codec.video
+        assert video is not None
+        brightness_nyx = None
+        if video.motion is not None and video.has_moved_frames:
+            brightness_nyx = half_brightness(frames_nchw.to(self.codec.spec.device))
+        return video.encode(self.state, y_nchw, z_nchw, rule=SkipRule(), brightness_nyx=brightness_nyx)
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,8 @@ class DicmConfig:
     """Hidden channels of each slice's network."""
     temporal: int = 0
     """T, channels of what a predicted frame's positions see of the frame before; 0 without video mode."""
+    motion: int = 0
+    """C, channels that are carried along by motion, the first ones; 0 without moved frames."""
     skip_below: int = 1
     """Latents whose scale index is smaller are not coded: the decoder takes their mean."""
     blocks: BlockKind = "gated"
@@ -67,8 +69,12 @@ class DicmConfig:
         """Check that the sizes can be built, and that the slices are the latent's."""
         for name in ("wide", "deep", "latent", "hyper", "context"):
             check_size(name, getattr(self, name))
-        for name in ("temporal", "skip_below"):
+        for name in ("temporal", "motion", "skip_below"):
             check_size(name, getattr(self, name), least=0)
+        if self.motion > self.latent or (self.motion and not self.temporal):
+            raise ValueError(
+                f"motion must be channels of the latent's {self.latent}, and goes with temporal, got {self.motion}"
+            )
         check_size("the number of slices", len(self.slices), most=MOST_PARTS)
         if not self.slices or min(self.slices) < 1 or sum(self.slices) != self.latent:
             raise ValueError(f"slices must be positive and sum up to the latent's {self.latent}, got {self.slices}")

@@ -1,11 +1,12 @@
-"""Dropping the last slices of streams: bitstream versions 1 and 2 become 3 and 4, without pixels or float networks.
+"""Dropping the last slices of streams: bitstream versions 1, 2 and 9 become 3, 4 and 10, without pixels or floats.
 
 A frame's slices are decoded, and the first of them coded again. Where frames are coded by themselves, that changes no
 kept symbol: a slice sees the hyper-latent and earlier slices only. A predicted frame sees all slices of the frame
 before it, so it is coded anew against what a decoder of the thinned streams has; its latents, decoded before, are
 rounded once more. Encoder and decoder of the thinned streams always agree: errors do not add up.
 
-Kinds stay: what decoded by itself still does. All is integers but the choice of positions to code.
+Kinds stay: what decoded by itself still does, and what moved still moves. All is integers but the choice of positions
+to code.
 """
 
 from collections.abc import Sequence
@@ -51,7 +52,7 @@ class IntraThinner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoThinner:
-    """Thins a segment of version 2 or 4."""
+    """Thins a segment of version 2 or 4, or 9 or 10."""
 
     source: VideoBitstream
     """Decodes what there is."""
@@ -73,11 +74,11 @@ class VideoThinner:
 
     def _thin_stream(self, number: int, stream: bytes) -> bytes:
         try:
-            latent16_mhw, z_nchw = self.source.decode_both(self.decoded, stream, self.grid, device=self.device)
+            frame = self.source.decode_all(self.decoded, stream, self.grid, device=self.device)
         except BitstreamError as error:
             self.decoded.latent16_mhw = None
             raise _named(number, error) from error
-        return self.target.encode_again(self.coded, latent16_mhw, z_nchw, rule=SkipRule())
+        return self.target.encode_again(self.coded, frame, rule=SkipRule())
 
 
 def _named(number: int, error: BitstreamError) -> BitstreamError:

@@ -1,12 +1,15 @@
-"""A segment's streams, bitstream version 2: frames coded against the frame before them, or by themselves.
+"""A segment's streams, bitstream versions 2 and 9: frames coded against the frame before them, or by themselves.
 
 A stream begins with its kind. An intra frame goes on as in version 1. A predicted frame goes on with a flag for each
 position of the latent grid: whether it is coded. Where it is not, the latent stays what it was in the frame before;
 where it is, the slices follow, each with channel, then position as order, and with no symbol left out: what changes is
 rarely sure to be zero.
 
-Version 4 is version 2 without its last slices: intra frames as in version 3, and in predicted frames the channels that
-are not coded stay what they were.
+In version 9 there is a third kind, a moved frame: a motion field (`motion.py`) says where positions come from, the
+frame before is carried along by it, and all goes on as in a predicted frame, against what was carried.
+
+Versions 4 and 10 are 2 and 9 without their last slices: intra frames as in version 3, and in other frames the channels
+that are not coded stay what they were, or were carried to.
 
 What is decoded is what is compared with, so errors never add up. A position is left alone while its latent stays
 within the noise that flips a rounding (`SkipRule`), so a still scene costs a few bytes a frame.
@@ -24,6 +27,8 @@ import torch
 from torch import Tensor
 
 from framevault.codecs.dicm.bitstream import BatchSymbols, Bitstream, check_numbers
+from framevault.codecs.dicm.motion import Motion, MotionField
+from framevault.codecs.dicm.motion_search import Prices, find_motion
 from framevault.codecs.dicm.symbols import LatentGrid
 from framevault.codecs.dicm.temporal_model import TemporalNetworks, change_of, gather_neighbourhoods
 from framevault.codecs.entropy.coder import SymbolDecoder, SymbolEncoder
@@ -32,7 +37,7 @@ from framevault.codecs.entropy.latents import MEAN_STEPS, SYMBOL_LIMIT
 from framevault.codecs.entropy.tables import BoolArray, FlagTable, FrequencyTables
 from framevault.codecs.errors import BitstreamError
 
-INTRA, PREDICTED = 1, 0
+INTRA, PREDICTED, MOVED = 1, 0, 2
 """Kinds of frames, as streams have them."""
 
 KIND_TABLE = FrequencyTables(
@@ -40,7 +45,14 @@ KIND_TABLE = FrequencyTables(
     lengths=np.array([4], np.int32),
     offsets=np.array([PREDICTED], np.int32),
 )
-"""A predicted frame's kind costs 0.006 bits, an intra frame's a byte."""
+"""Of version 2: a predicted frame's kind costs 0.006 bits, an intra frame's a byte."""
+
+MOTION_KIND_TABLE = FrequencyTables(
+    cumulative=np.array([[0, 45000, 45256, 65535, 65536]], np.int32),
+    lengths=np.array([5], np.int32),
+    offsets=np.array([PREDICTED], np.int32),
+)
+"""Of version 9: a predicted frame's kind costs half a bit, a moved one's 1.7, an intra frame's a byte."""
 
 PREDICTION_LIMIT = 2**19
 """Predicted latents are kept within it, in sixteenths: far beyond any real one, and exact in float32."""
@@ -74,6 +86,22 @@ class SegmentState:
     """The last frame's decoded latent in sixteenths, whole numbers in float32 [M, h, w]; None before the first."""
     coded_hw: BoolArray = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
     """Its flags, bool [h, w]; all False after an intra frame."""
+    moved_hw: BoolArray = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
+    """What moved in it, bool [h, w]; all False but after a moved frame."""
+    brightness_yx: Tensor | None = None
+    """Its pixels' brightness at half of the resolution, where the encoder looks for motion; a decoder has none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DecodedFrame:
+    """All that a frame's stream holds."""
+
+    latent16_mhw: Tensor
+    """Its latent in sixteenths, whole numbers in float32 [M, h, w]."""
+    z_nchw: Tensor | None = None
+    """An intra frame's hyper-latent, whole numbers in float32 [1, Z, ceil(h/4), ceil(w/4)]; others have none."""
+    motion: MotionField | None = None
+    """What moved, in a moved frame."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -86,9 +114,34 @@ class VideoBitstream:
     """Code a frame against the one before it; of `IntConv2d`, on the codec's device."""
     flag_table: FlagTable
     """How likely a position is coded."""
+    motion: Motion | None = None
+    """Carries latents along, on the codec's device; None if the checkpoint has nothing for it: no frame is moved."""
+    has_moved_frames: bool = False
+    """Whether streams are of version 9 or 10."""
+
+    @property
+    def kind_table(self) -> FrequencyTables:
+        """How likely each kind of frame is."""
+        return MOTION_KIND_TABLE if self.has_moved_frames else KIND_TABLE
+
+    def is_intra(self, stream: bytes) -> bool:
+        """Say whether a stream is an intra frame's.
+
+        Raises:
+            BitstreamError: It is no such stream.
+        """
+        return is_intra(stream, self.kind_table)
 
     @torch.inference_mode()
-    def encode(self, state: SegmentState, y_nchw: Tensor, z_nchw: Tensor, *, rule: SkipRule) -> list[bytes]:
+    def encode(
+        self,
+        state: SegmentState,
+        y_nchw: Tensor,
+        z_nchw: Tensor,
+        *,
+        rule: SkipRule,
+        brightness_nyx: Tensor | None = None,
+    ) -> list[bytes]:
         """Code a segment's next frames.
 
         Args:
@@ -96,13 +149,21 @@ class VideoBitstream:
             y_nchw: Latents, float32 [N, M, h, w].
             z_nchw: Hyper-latents, whole numbers in float32 [N, Z, ceil(h/4), ceil(w/4)].
             rule: What is left alone.
+            brightness_nyx: Of their pixels, as `motion_search.half_brightness` has it; without it no frame is moved.
 
         Raises:
             CodecError: A value is no number.
         """
         check_exact_matmul(y_nchw.device)
         check_numbers(y_nchw, z_nchw)
-        return [self._encode_frame(state, y_nchw[n : n + 1], z_nchw[n : n + 1], rule=rule) for n in range(len(y_nchw))]
+        streams = []
+        for n in range(len(y_nchw)):
+            brightness_yx = None if brightness_nyx is None else brightness_nyx[n]
+            streams.append(
+                self._encode_frame(state, y_nchw[n : n + 1], z_nchw[n : n + 1], rule=rule, brightness_yx=brightness_yx)
+            )
+            state.brightness_yx = brightness_yx
+        return streams
 
     @torch.inference_mode()
     def decode(self, state: SegmentState, streams: Sequence[bytes], grid: LatentGrid, *, device: str) -> Tensor:
@@ -120,14 +181,8 @@ class VideoBitstream:
         return torch.stack([latent for latent in latents if latent is not None])
 
     @torch.inference_mode()
-    def decode_both(
-        self, state: SegmentState, stream: bytes, grid: LatentGrid, *, device: str
-    ) -> tuple[Tensor, Tensor | None]:
+    def decode_all(self, state: SegmentState, stream: bytes, grid: LatentGrid, *, device: str) -> DecodedFrame:
         """Decode a segment's next frame to all that its stream holds.
-
-        Returns:
-            The latent as `decode` does, [M, h, w], and an intra frame's hyper-latent, whole numbers in float32
-            [1, Z, ceil(h/4), ceil(w/4)]; None for a predicted frame.
 
         Raises:
             BitstreamError: The stream is damaged, or needs a frame before it that was not decoded.
@@ -153,7 +208,7 @@ class VideoBitstream:
         for position, stream in enumerate(streams):
             before = state.latent16_mhw
             try:
-                latent16_mhw, _ = self._decode_frame(state, stream, grid, device=device)
+                latent16_mhw = self._decode_frame(state, stream, grid, device=device).latent16_mhw
             except BitstreamError as error:
                 state.latent16_mhw = None
                 raise BitstreamError(f"stream {position} of the call: {error}") from error
@@ -162,63 +217,90 @@ class VideoBitstream:
             rows.append(len(distinct) - 1)
         return distinct, rows
 
-    def _encode_frame(self, state: SegmentState, y_nchw: Tensor, z_nchw: Tensor, *, rule: SkipRule) -> bytes:
+    def _encode_frame(
+        self, state: SegmentState, y_nchw: Tensor, z_nchw: Tensor, *, rule: SkipRule, brightness_yx: Tensor | None
+    ) -> bytes:
         if state.latent16_mhw is None:
             return self._encode_intra(state, self.intra.find_symbols(y_nchw, z_nchw))
-        payload, latent16_mhw, coded_hw = self._encode_predicted(state, y_nchw[0], rule=rule)
+        motion = self._find_motion(state, y_nchw[0], rule=rule, brightness_yx=brightness_yx)
+        payload, latent16_mhw, coded_hw = self._encode_predicted(state, y_nchw[0], motion, rule=rule)
         if float(coded_hw.float().mean()) >= rule.most_coded:
             alone_state = SegmentState()
             alone = self._encode_intra(alone_state, self.intra.find_symbols(y_nchw, z_nchw))
             if len(payload) > (1 - rule.least_saving) * len(alone):
                 state.latent16_mhw, state.coded_hw = alone_state.latent16_mhw, alone_state.coded_hw
+                state.moved_hw = alone_state.moved_hw
                 return alone
         state.latent16_mhw, state.coded_hw = latent16_mhw, coded_hw.cpu().numpy()
+        state.moved_hw = _moved(motion, coded_hw)
         return payload
 
+    def _find_motion(
+        self, state: SegmentState, y_mhw: Tensor, *, rule: SkipRule, brightness_yx: Tensor | None
+    ) -> MotionField | None:
+        """Return what moved since the last frame, if streams can say it and it is worth its bits."""
+        assert state.latent16_mhw is not None
+        if self.motion is None or not self.has_moved_frames or brightness_yx is None or state.brightness_yx is None:
+            return None
+        y_kept_mhw = y_mhw[: self._num_coded_channels]
+        return find_motion(
+            y_kept_mhw,
+            state.latent16_mhw,
+            find_changes(y_kept_mhw, state.latent16_mhw[: len(y_kept_mhw)], rule=rule),
+            motion=self.motion,
+            brightness_yx=brightness_yx,
+            previous_yx=state.brightness_yx,
+            prices=Prices(least_gain=rule.least_gain, largest_change=rule.largest_change),
+        )
+
     @torch.inference_mode()
-    def encode_again(
-        self, state: SegmentState, latent16_mhw: Tensor, z_nchw: Tensor | None, *, rule: SkipRule
-    ) -> bytes:
+    def encode_again(self, state: SegmentState, frame: DecodedFrame, *, rule: SkipRule) -> bytes:
         """Code a segment's next frame from what was decoded of it, as the kind that it was.
 
         Args:
             state: The segment's; updated.
-            latent16_mhw: The frame's latent in sixteenths, whole numbers in float32 [M, h, w].
-            z_nchw: An intra frame's hyper-latent, whole numbers in float32 [1, Z, ceil(h/4), ceil(w/4)]; None for a
-                predicted frame, which has none.
-            rule: What is left alone in predicted frames.
+            frame: What was decoded.
+            rule: What is left alone in frames that lean on the one before.
         """
-        y_mhw = latent16_mhw * (1 / MEAN_STEPS)
-        if z_nchw is not None:
-            return self._encode_intra(state, self.intra.find_symbols(y_mhw[None], z_nchw))
-        payload, state.latent16_mhw, coded_hw = self._encode_predicted(state, y_mhw, rule=rule)
-        state.coded_hw = coded_hw.cpu().numpy()
+        y_mhw = frame.latent16_mhw * (1 / MEAN_STEPS)
+        if frame.z_nchw is not None:
+            return self._encode_intra(state, self.intra.find_symbols(y_mhw[None], frame.z_nchw))
+        # Without a slice, nothing is coded that motion could save.
+        motion = frame.motion if self._num_coded_channels else None
+        payload, state.latent16_mhw, coded_hw = self._encode_predicted(state, y_mhw, motion, rule=rule)
+        state.coded_hw, state.moved_hw = coded_hw.cpu().numpy(), _moved(motion, coded_hw)
         return payload
 
-    def _encode_predicted(self, state: SegmentState, y_mhw: Tensor, *, rule: SkipRule) -> tuple[bytes, Tensor, Tensor]:
-        """Return a predicted frame's stream, latent in sixteenths, and flags, bool [h, w]; the state stays."""
+    def _encode_predicted(
+        self, state: SegmentState, y_mhw: Tensor, motion: MotionField | None, *, rule: SkipRule
+    ) -> tuple[bytes, Tensor, Tensor]:
+        """Return a predicted or moved frame's stream, latent in sixteenths, and flags, bool [h, w]; the state stays."""
         assert state.latent16_mhw is not None
+        encoder = SymbolEncoder()
+        self._push_kind(encoder, PREDICTED if motion is None else MOVED)
+        previous16_mhw = state.latent16_mhw
+        if motion is not None:
+            assert self.motion is not None
+            self.motion.push(encoder, motion, state.moved_hw)
+            previous16_mhw = self.motion.carry(previous16_mhw, motion)
         num_kept = self._num_coded_channels
-        coded_hw = find_changes(y_mhw[:num_kept], state.latent16_mhw[:num_kept], rule=rule)
-        encoder, latent16_mhw = self._push_predicted(state, y_mhw, coded_hw, rule=rule)
+        coded_hw = find_changes(y_mhw[:num_kept], previous16_mhw[:num_kept], rule=rule)
+        encoder.push_flags(coded_hw.cpu().numpy(), state.coded_hw, self.flag_table)
+        latent16_mhw = self._push_slices(encoder, previous16_mhw, y_mhw, coded_hw, rule=rule)
         return encoder.finish(), latent16_mhw, coded_hw
 
     def _encode_intra(self, state: SegmentState, symbols: BatchSymbols) -> bytes:
         encoder = SymbolEncoder()
-        _push_kind(encoder, INTRA)
+        self._push_kind(encoder, INTRA)
         self.intra.push(encoder, symbols, frame=0)
         state.latent16_mhw = symbols.latent16_nmhw[0]
-        state.coded_hw = np.zeros(state.latent16_mhw.shape[1:], np.bool_)
+        state.coded_hw = state.moved_hw = np.zeros(state.latent16_mhw.shape[1:], np.bool_)
         return encoder.finish()
 
-    def _push_predicted(
-        self, state: SegmentState, y_mhw: Tensor, coded_hw: Tensor, *, rule: SkipRule
-    ) -> tuple[SymbolEncoder, Tensor]:
-        """Code a frame against the last one; return its latent too."""
-        assert state.latent16_mhw is not None
-        encoder = SymbolEncoder()
-        _push_kind(encoder, PREDICTED)
-        encoder.push_flags(coded_hw.cpu().numpy(), state.coded_hw, self.flag_table)
+    def _push_slices(
+        self, encoder: SymbolEncoder, previous16_mhw: Tensor, y_mhw: Tensor, coded_hw: Tensor, *, rule: SkipRule
+    ) -> Tensor:
+        """Code the slices of coded positions; return the frame's latent in sixteenths, [M, h, w]."""
         y_parts = torch.split(y_mhw, list(self.networks.slices))
         positions = torch.nonzero(coded_hw.flatten())[:, 0]
 
@@ -229,26 +311,31 @@ class VideoBitstream:
             encoder.push(_flat(residual.int()), _flat(index.byte()), self.intra.latent_tables)
             return residual
 
-        return encoder, self._code_slices(state.latent16_mhw, coded_hw, positions, code=code)
+        return self._code_slices(previous16_mhw, coded_hw, positions, code=code)
 
-    def _decode_frame(
-        self, state: SegmentState, stream: bytes, grid: LatentGrid, *, device: str
-    ) -> tuple[Tensor, Tensor | None]:
+    def _decode_frame(self, state: SegmentState, stream: bytes, grid: LatentGrid, *, device: str) -> DecodedFrame:
         decoder = SymbolDecoder(stream)
-        kind = _pull_kind(decoder)
-        z_nchw: Tensor | None = None
+        kind = _pull_kind(decoder, self.kind_table)
+        nothing = np.zeros((grid.height, grid.width), np.bool_)
         if kind == INTRA:
             z_nchw, latent16_nmhw = self.intra.pull_both([decoder], grid, device=device)
-            latent16_mhw = latent16_nmhw[0]
-            coded = np.zeros((grid.height, grid.width), np.bool_)
+            frame, coded = DecodedFrame(latent16_mhw=latent16_nmhw[0], z_nchw=z_nchw), nothing
         elif state.latent16_mhw is None:
             raise BitstreamError("it is coded against the frame before it, which was not decoded")
         else:
+            previous16_mhw, motion = state.latent16_mhw, None
+            if kind == MOVED:
+                if self.motion is None:
+                    raise BitstreamError("its latents are moved, for which the checkpoint has no maps")
+                motion = self.motion.pull(decoder, state.moved_hw)
+                previous16_mhw = self.motion.carry(previous16_mhw, motion)
             coded = decoder.pull_flags(state.coded_hw, self.flag_table)
-            latent16_mhw = self._pull_predicted(decoder, state.latent16_mhw, torch.from_numpy(coded).to(device))
+            latent16_mhw = self._pull_predicted(decoder, previous16_mhw, torch.from_numpy(coded).to(device))
+            frame = DecodedFrame(latent16_mhw=latent16_mhw, motion=motion)
         decoder.finish()
-        state.latent16_mhw, state.coded_hw = latent16_mhw, coded
-        return latent16_mhw, z_nchw
+        state.latent16_mhw, state.coded_hw = frame.latent16_mhw, coded
+        state.moved_hw = nothing if frame.motion is None else frame.motion.moved_hw
+        return frame
 
     def _pull_predicted(self, decoder: SymbolDecoder, previous16_mhw: Tensor, coded_hw: Tensor) -> Tensor:
         def code(number: int, index: Tensor, mean16: Tensor) -> Tensor:
@@ -257,6 +344,9 @@ class VideoBitstream:
 
         positions = torch.nonzero(coded_hw.flatten())[:, 0]
         return self._code_slices(previous16_mhw, coded_hw, positions, code=code)
+
+    def _push_kind(self, encoder: SymbolEncoder, kind: int) -> None:
+        encoder.push(np.array([kind], np.int32), np.zeros(1, np.uint8), self.kind_table)
 
     @property
     def _coded_slices(self) -> list[int]:
@@ -292,13 +382,13 @@ class VideoBitstream:
         return latent16_mn.reshape(previous16_mhw.shape)
 
 
-def is_intra(stream: bytes) -> bool:
-    """Say whether a stream of version 2 is an intra frame's.
+def is_intra(stream: bytes, kind_table: FrequencyTables = KIND_TABLE) -> bool:
+    """Say whether a stream of version 2, or of the version with another table, is an intra frame's.
 
     Raises:
         BitstreamError: It is no such stream.
     """
-    return _pull_kind(SymbolDecoder(stream)) == INTRA
+    return _pull_kind(SymbolDecoder(stream), kind_table) == INTRA
 
 
 def find_changes(y_mhw: Tensor, previous16_mhw: Tensor, *, rule: SkipRule) -> Tensor:
@@ -316,15 +406,17 @@ def round_to_zero(x: Tensor, *, dead_zone: float) -> Tensor:
     return torch.sign(x) * torch.floor(x.abs() + (1 - dead_zone))
 
 
-def _push_kind(encoder: SymbolEncoder, kind: int) -> None:
-    encoder.push(np.array([kind], np.int32), np.zeros(1, np.uint8), KIND_TABLE)
-
-
-def _pull_kind(decoder: SymbolDecoder) -> int:
-    kind = int(decoder.pull(np.zeros(1, np.uint8), KIND_TABLE)[0])
-    if kind not in (INTRA, PREDICTED):
-        raise BitstreamError(f"a frame's kind must be {PREDICTED} or {INTRA}, got {kind}")
+def _pull_kind(decoder: SymbolDecoder, kind_table: FrequencyTables) -> int:
+    kind = int(decoder.pull(np.zeros(1, np.uint8), kind_table)[0])
+    known = (PREDICTED, INTRA) if kind_table is KIND_TABLE else (PREDICTED, INTRA, MOVED)
+    if kind not in known:
+        raise BitstreamError(f"a frame's kind must be one of {', '.join(map(str, known))}, got {kind}")
     return kind
+
+
+def _moved(motion: MotionField | None, coded_hw: Tensor) -> BoolArray:
+    """Return what moved, bool [h, w]."""
+    return np.zeros(coded_hw.shape, np.bool_) if motion is None else motion.moved_hw
 
 
 def _flat(values: Tensor) -> Any:  # noqa: ANN401  # numpy's type depends on the tensor's

@@ -8,38 +8,52 @@
 | `golden.video.streams`, `golden.video.lengths` | their streams, one after the other (uint8), and lengths (int32 [2]) |
 """
 
-import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from framevault.codecs.checkpoint import check_names, check_shapes, check_tensor
+from framevault.codecs.checkpoint import check_names, check_shapes
 from framevault.codecs.dicm.bitstream import Bitstream
 from framevault.codecs.dicm.checkpoint import GOLDEN_GRID
 from framevault.codecs.dicm.config import DicmConfig
-from framevault.codecs.dicm.symbols import LatentGrid
+from framevault.codecs.dicm.golden_streams import GoldenVideo, check_golden_video, golden_tensors, read_golden
+from framevault.codecs.dicm.motion_checkpoint import motion_names, read_motion
 from framevault.codecs.dicm.temporal_model import TemporalNetworks
 from framevault.codecs.dicm.video import SegmentState, SkipRule, VideoBitstream, is_intra
-from framevault.codecs.entropy.integer import IntConv2d, check_layers, layer_shapes, layer_tensors, load_layers
+from framevault.codecs.entropy.integer import IntConv2d, layer_shapes, layer_tensors, load_layers
 from framevault.codecs.entropy.quantisation import convert
 from framevault.codecs.entropy.tables import FlagTable
-from framevault.codecs.errors import CodecError, GoldenMismatchError
 from framevault.codecs.hollow import allocate, build_hollow
 
 _OTHERS = {"tables.flags", "golden.video.latent16", "golden.video.lengths", "golden.video.streams"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class GoldenVideo:
-    """Two small frames whose streams are known."""
+class StoredVideo(NamedTuple):
+    """What a checkpoint holds for video mode."""
 
-    latent16_nmhw: Tensor
-    """Their decoded latents in sixteenths, whole numbers in float32 [2, M, 7, 5]."""
-    streams: tuple[bytes, ...]
-    """What they are coded as; the second is coded against the first."""
+    bitstream: VideoBitstream
+    """Codes frames of version 2; with `has_moved_frames`, of version 9."""
+    golden: GoldenVideo
+    """Two small frames, the second predicted."""
+    golden_motion: GoldenVideo | None = None
+    """Three small frames, the second and third moved; None if the checkpoint has nothing for it."""
+
+    def to(self, device: str) -> "StoredVideo":
+        """Return it on a device; the networks themselves go there."""
+        self.bitstream.networks.to(device)
+        motion = self.bitstream.motion
+        moved = replace(self.bitstream, motion=None if motion is None else motion.to(device))
+        return StoredVideo(moved, self.golden, self.golden_motion)
+
+    def check(self, *, name: str, device: str) -> None:
+        """Decode the golden frames, and compare; see `golden_streams.check_golden_video`."""
+        check_golden_video(self.bitstream, self.golden, name=name, device=device)
+        if self.golden_motion is not None:
+            moving = replace(self.bitstream, has_moved_frames=True)
+            check_golden_video(moving, self.golden_motion, name=name, device=device)
 
 
 def export_video(
@@ -63,22 +77,18 @@ def export_video(
     return {
         **layer_tensors(running, "temporal"),
         "tables.flags": flag_table.to_tensor(),
-        "golden.video.latent16": golden.latent16_nmhw.int(),
-        "golden.video.lengths": torch.tensor([len(stream) for stream in golden.streams], dtype=torch.int32),
-        "golden.video.streams": torch.from_numpy(np.frombuffer(b"".join(golden.streams), np.uint8).copy()),
+        **golden_tensors("golden.video", golden),
     }
 
 
 def video_names(config: DicmConfig) -> set[str]:
-    """Return the names of all tensors of video mode; none without it."""
+    """Return the names of all tensors of video mode, with those of moved frames; none without it."""
     if config.temporal == 0:
         return set()
-    return layer_shapes(_build_hollow(config), "temporal").keys() | _OTHERS
+    return layer_shapes(_build_hollow(config), "temporal").keys() | _OTHERS | motion_names(config)
 
 
-def read_video(
-    tensors: Mapping[str, Tensor], config: DicmConfig, bitstream: Bitstream
-) -> tuple[VideoBitstream, GoldenVideo]:
+def read_video(tensors: Mapping[str, Tensor], config: DicmConfig, bitstream: Bitstream) -> "StoredVideo":
     """Build what a checkpoint describes, on the CPU; nothing larger than the tensors is made unless they fit.
 
     Args:
@@ -97,35 +107,11 @@ def read_video(
     check_shapes(tensors, shapes)
     load_layers(allocate(running), "temporal", tensors)
     video = VideoBitstream(intra=bitstream, networks=running, flag_table=FlagTable.from_tensor(tensors["tables.flags"]))
-    return video, _read_golden(tensors, config)
-
-
-def check_golden_video(video: VideoBitstream, golden: GoldenVideo, *, name: str, device: str) -> None:
-    """Decode the golden frames, and compare.
-
-    Args:
-        video: On its device.
-        golden: Of the same checkpoint.
-        name: The checkpoint's, for messages.
-        device: The torch device.
-
-    Raises:
-        GoldenMismatchError: Something else came out: what is encoded here could not be decoded elsewhere.
-    """
-    grid = LatentGrid(*golden.latent16_nmhw.shape[2:])
-    try:
-        check_layers(video.networks)
-        decoded_nmhw = video.decode(SegmentState(), golden.streams, grid, device=device).cpu()
-    except (CodecError, RuntimeError) as error:
-        raise GoldenMismatchError(
-            f"the golden video of {name} can't be decoded on device {device!r} with torch {torch.__version__}: {error}"
-        ) from error
-    if not torch.equal(decoded_nmhw, golden.latent16_nmhw):
-        raise GoldenMismatchError(
-            f"the golden video of {name} decodes to other symbols on device {device!r} with torch {torch.__version__}: "
-            "what it encoded could not be decoded elsewhere. Run on another device (device: cpu), or install the "
-            "versions that framevault is pinned to"
-        )
+    stored = StoredVideo(video, read_golden("golden.video", tensors, config, num_frames=2))
+    if not config.motion:
+        return stored
+    motion, golden_motion = read_motion(tensors, config)
+    return StoredVideo(replace(video, motion=motion), stored.golden, golden_motion)
 
 
 def _build_hollow(config: DicmConfig) -> TemporalNetworks:
@@ -141,20 +127,3 @@ def _make_golden(video: VideoBitstream, config: DicmConfig) -> GoldenVideo:
     streams = tuple(video.encode(SegmentState(), y_nmhw, z_nchw, rule=SkipRule(most_coded=1.1)))
     assert [is_intra(stream) for stream in streams] == [True, False]
     return GoldenVideo(latent16_nmhw=video.decode(SegmentState(), streams, GOLDEN_GRID, device="cpu"), streams=streams)
-
-
-def _read_golden(tensors: Mapping[str, Tensor], config: DicmConfig) -> GoldenVideo:
-    expected = {
-        "latent16": (torch.int32, (2, config.latent, GOLDEN_GRID.height, GOLDEN_GRID.width)),
-        "lengths": (torch.int32, (2,)),
-        "streams": (torch.uint8, (tensors["golden.video.streams"].numel(),)),
-    }
-    for part, (dtype, shape) in expected.items():
-        check_tensor(f"golden.video.{part}", tensors[f"golden.video.{part}"], dtype=dtype, shape=shape)
-    payload = tensors["golden.video.streams"].numpy().tobytes()
-    lengths = tensors["golden.video.lengths"].tolist()
-    if min(lengths) < 0 or sum(lengths) != len(payload):
-        raise ValueError(f"golden.video.lengths must sum up to the streams' {len(payload)} bytes, got {lengths}")
-    starts = [0, *itertools.accumulate(lengths)]
-    streams = tuple(payload[start:end] for start, end in itertools.pairwise(starts))
-    return GoldenVideo(latent16_nmhw=tensors["golden.video.latent16"].float(), streams=streams)

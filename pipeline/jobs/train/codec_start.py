@@ -167,7 +167,7 @@ def read_start(path: Path) -> StoredCodec:
         config = DicmConfig.from_json(config_json)
         of_video = video_names(config)
         networks, bitstream, _ = read_tensors({k: t for k, t in tensors.items() if k not in of_video}, config_json)
-        video = read_video(tensors, config, bitstream)[0] if of_video else None
+        video = read_video(tensors, config, bitstream).bitstream if of_video else None
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} does not fit the dicm codec: {error}") from error
     entropy = EntropyNetworks(networks.config, RoundedConv2d)
