@@ -7,7 +7,7 @@ positions that changed, V candidates.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,9 +31,8 @@ VECTOR_BITS, MOVED_BITS, CODED_BITS = 40.0, 3.0, 6.0
 """What a vector costs with its map of flags, a position that moved, and one that is coded whatever is in it: rough."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prices:
-    """When a position is coded; `SkipRule` without what is about whole frames."""
+class Threshold(NamedTuple):
+    """From where on a position is coded."""
 
     least_gain: float
     """Squared error, in squared steps over all channels, that coding must save."""
@@ -48,6 +47,15 @@ class Prices:
         coded_n = CODED_BITS + 1.2 * torch.log2(1 + 3 * change_cn.abs()).sum(dim=0)
         # Error that is left alone is worth something, too.
         return torch.where(is_coded_n, coded_n, 0.05 * change_cn.square().sum(dim=0))
+
+
+class Thresholds(NamedTuple):
+    """From where on positions are coded."""
+
+    still: Threshold
+    """Those that are where they were."""
+    moved: Threshold
+    """Those that come from elsewhere."""
 
 
 def half_brightness(frames_nchw: Tensor) -> Tensor:
@@ -67,7 +75,7 @@ def find_motion(
     motion: Motion,
     brightness_yx: Tensor,
     previous_yx: Tensor,
-    prices: Prices,
+    thresholds: Thresholds,
 ) -> MotionField | None:
     """Find what of a frame is better predicted from elsewhere; None if nothing is worth its bits.
 
@@ -78,7 +86,7 @@ def find_motion(
         motion: The checkpoint's.
         brightness_yx: The frame's, of `half_brightness`.
         previous_yx: Of the frame before.
-        prices: When a position is coded.
+        thresholds: From where on positions are coded.
     """
     positions_p = torch.nonzero(changed_hw.flatten())[:, 0]
     if len(positions_p) < LEAST_CHANGED:
@@ -89,11 +97,13 @@ def find_motion(
     num_judged = min(len(y_chw), motion.num_channels)
     y_cp = y_chw[:num_judged].flatten(1)[:, positions_p]
     still_cp = previous16_mhw[:num_judged].flatten(1)[:, positions_p] * (1 / MEAN_STEPS)
-    best_p = prices.bits(y_cp - still_cp)
+    best_p = thresholds.still.bits(y_cp - still_cp)
     bits_vp = torch.stack(
         [
             MOVED_BITS
-            + prices.bits(y_cp - motion.predict(previous16_mhw, positions_p, vector)[:num_judged] * (1 / MEAN_STEPS))
+            + thresholds.moved.bits(
+                y_cp - motion.predict(previous16_mhw, positions_p, vector)[:num_judged] * (1 / MEAN_STEPS)
+            )
             for vector in candidates
         ]
     )

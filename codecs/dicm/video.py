@@ -28,7 +28,7 @@ from torch import Tensor
 
 from framevault.codecs.dicm.bitstream import BatchSymbols, Bitstream, check_numbers
 from framevault.codecs.dicm.motion import Motion, MotionField
-from framevault.codecs.dicm.motion_search import Prices, find_motion
+from framevault.codecs.dicm.motion_search import Threshold, Thresholds, find_motion
 from framevault.codecs.dicm.symbols import LatentGrid
 from framevault.codecs.dicm.temporal_model import TemporalNetworks, change_of, gather_neighbourhoods
 from framevault.codecs.entropy.coder import SymbolDecoder, SymbolEncoder
@@ -72,6 +72,10 @@ class SkipRule:
     """Squared error, in squared steps over all channels, that coding a position must save."""
     largest_change: float = 1.5
     """A latent that moved by more steps is coded in any case."""
+    moved_gain: float = 1.2
+    """`least_gain` of positions that come from elsewhere: what moves is no noise, and what is looked for often moves."""
+    moved_change: float = 0.8
+    """`largest_change` of these."""
     most_coded: float = 0.4
     """From this share of coded positions on, the frame is coded in both ways."""
     least_saving: float = 0.2
@@ -250,7 +254,10 @@ class VideoBitstream:
             motion=self.motion,
             brightness_yx=brightness_yx,
             previous_yx=state.brightness_yx,
-            prices=Prices(least_gain=rule.least_gain, largest_change=rule.largest_change),
+            thresholds=Thresholds(
+                still=Threshold(rule.least_gain, rule.largest_change),
+                moved=Threshold(rule.moved_gain, rule.moved_change),
+            ),
         )
 
     @torch.inference_mode()
@@ -284,7 +291,8 @@ class VideoBitstream:
             self.motion.push(encoder, motion, state.moved_hw)
             previous16_mhw = self.motion.carry(previous16_mhw, motion)
         num_kept = self._num_coded_channels
-        coded_hw = find_changes(y_mhw[:num_kept], previous16_mhw[:num_kept], rule=rule)
+        moved_hw = None if motion is None else torch.from_numpy(motion.moved_hw).to(y_mhw.device)
+        coded_hw = find_changes(y_mhw[:num_kept], previous16_mhw[:num_kept], rule=rule, moved_hw=moved_hw)
         encoder.push_flags(coded_hw.cpu().numpy(), state.coded_hw, self.flag_table)
         latent16_mhw = self._push_slices(encoder, previous16_mhw, y_mhw, coded_hw, rule=rule)
         return encoder.finish(), latent16_mhw, coded_hw
@@ -391,14 +399,25 @@ def is_intra(stream: bytes, kind_table: FrequencyTables = KIND_TABLE) -> bool:
     return _pull_kind(SymbolDecoder(stream), kind_table) == INTRA
 
 
-def find_changes(y_mhw: Tensor, previous16_mhw: Tensor, *, rule: SkipRule) -> Tensor:
-    """Return which positions are worth coding for the given channels, bool [h, w]; without channels none is."""
+def find_changes(y_mhw: Tensor, previous16_mhw: Tensor, *, rule: SkipRule, moved_hw: Tensor | None = None) -> Tensor:
+    """Return which positions are worth coding for the given channels, bool [h, w]; without channels none is.
+
+    Args:
+        y_mhw: Latents, float32 [m, h, w].
+        previous16_mhw: What they are coded against, in sixteenths [m, h, w].
+        rule: What is left alone.
+        moved_hw: Which positions come from elsewhere, bool [h, w]; None: none does.
+    """
     if len(y_mhw) == 0:
         return torch.zeros(y_mhw.shape[1:], dtype=torch.bool, device=y_mhw.device)
     change_mhw = y_mhw - previous16_mhw * (1 / MEAN_STEPS)
     left_mhw = change_mhw - round_to_zero(change_mhw, dead_zone=rule.dead_zone)
     gain_hw = (change_mhw.square() - left_mhw.square()).sum(dim=0)
-    return (gain_hw > rule.least_gain) | (change_mhw.abs().amax(dim=0) > rule.largest_change)
+    largest_hw = change_mhw.abs().amax(dim=0)
+    is_coded_hw = (gain_hw > rule.least_gain) | (largest_hw > rule.largest_change)
+    if moved_hw is None:
+        return is_coded_hw
+    return is_coded_hw | (moved_hw & ((gain_hw > rule.moved_gain) | (largest_hw > rule.moved_change)))
 
 
 def round_to_zero(x: Tensor, *, dead_zone: float) -> Tensor:
