@@ -118,13 +118,21 @@ class Motion:
             carried_mn[: self.num_channels, positions_p] = self.predict(latent16_mhw, positions_p, vector)
         return carried_mn.reshape(latent16_mhw.shape)
 
-    def predict(self, latent16_mhw: Tensor, positions_p: Tensor, vector: tuple[int, int] | list[int]) -> Tensor:
+    def predict(
+        self,
+        latent16_mhw: Tensor,
+        positions_p: Tensor,
+        vector: tuple[int, int] | list[int],
+        *,
+        dtype: torch.dtype = torch.float64,
+    ) -> Tensor:
         """Return some positions' latents when they come from a vector away, whole numbers in float32 [C, P].
 
         Args:
             latent16_mhw: The frame before's latent in sixteenths, whole numbers in float32 [M, h, w].
             positions_p: Their numbers, row by row, int64 [P].
             vector: Down and right, in steps.
+            dtype: Of the sums: float64 is exact; float32 is faster, and nearly so.
         """
         (rows, row_step), (columns, column_step) = (divmod(steps + STEPS // 2, STEPS) for steps in vector)
         height, width = latent16_mhw.shape[1:]
@@ -134,8 +142,8 @@ class Motion:
         columns_p3 = ((positions_p % width + columns)[:, None] + around).clamp(0, width - 1)
         places_pk = (rows_p3[:, :, None] * width + columns_p3[:, None, :]).flatten(1)
         seen_cpk = latent16_mhw[: self.num_channels].flatten(1)[:, places_pk]
-        seen_pn = seen_cpk.permute(1, 0, 2).flatten(1).to(torch.float64)
-        sums_pc = seen_pn @ self.maps[row_step * STEPS + column_step].T
+        seen_pn = seen_cpk.permute(1, 0, 2).flatten(1).to(dtype)
+        sums_pc = seen_pn @ self.maps[row_step * STEPS + column_step].to(dtype).T
         rounded_pc = torch.floor((sums_pc + WEIGHT_UNIT // 2) / WEIGHT_UNIT)
         return rounded_pc.clamp(-LATENT_LIMIT, LATENT_LIMIT).to(torch.float32).T
 

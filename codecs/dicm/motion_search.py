@@ -2,10 +2,11 @@
 
 Blocks of 32 x 32 pixels around the latent positions are looked for in the frame before, on brightness at a quarter and
 then half of the resolution. That only gives candidates: whether a vector is worth its bits is decided by the latents
-that it predicts. Letters in shapes: h and w positions of the latent grid, Y and X pixels at half of the resolution, P
-positions that changed, V candidates.
+that it predicts. Letters in shapes: h and w positions of the latent grid, Y and X pixels, P positions that
+changed, K pixels of a window's side, V candidates.
 """
 
+import itertools
 from collections import Counter
 from typing import NamedTuple
 
@@ -23,6 +24,12 @@ COARSE_REACH = 8
 
 NUM_COARSE, NUM_FINE = 6, 16
 """Candidates that are kept at a quarter of the resolution, and at half of it."""
+
+MOST_ASKED = 512
+"""Positions that are looked for; of more, every so manieth."""
+
+LENGTH_PRICE = 0.02
+"""Of a pixel of a vector, in levels of brightness."""
 
 LEAST_CHANGED = 2
 """Positions; fewer are coded as they are."""
@@ -91,22 +98,19 @@ def find_motion(
     positions_p = torch.nonzero(changed_hw.flatten())[:, 0]
     if len(positions_p) < LEAST_CHANGED:
         return None
-    candidates = _candidates(brightness_yx, previous_yx, changed_hw)
+    candidates = _candidates(brightness_yx, previous_yx, positions_p, grid_width=changed_hw.shape[1])
     if not candidates:
         return None
     num_judged = min(len(y_chw), motion.num_channels)
     y_cp = y_chw[:num_judged].flatten(1)[:, positions_p]
     still_cp = previous16_mhw[:num_judged].flatten(1)[:, positions_p] * (1 / MEAN_STEPS)
     best_p = thresholds.still.bits(y_cp - still_cp)
-    bits_vp = torch.stack(
-        [
-            MOVED_BITS
-            + thresholds.moved.bits(
-                y_cp - motion.predict(previous16_mhw, positions_p, vector)[:num_judged] * (1 / MEAN_STEPS)
-            )
-            for vector in candidates
-        ]
-    )
+
+    def moved_bits(vector: tuple[int, int]) -> Tensor:
+        predicted_cp = motion.predict(previous16_mhw, positions_p, vector, dtype=torch.float32)[:num_judged]
+        return MOVED_BITS + thresholds.moved.bits(y_cp - predicted_cp * (1 / MEAN_STEPS))
+
+    bits_vp = torch.stack([moved_bits(vector) for vector in candidates])
     number_p = torch.zeros(len(positions_p), dtype=torch.uint8, device=y_chw.device)
     chosen: list[tuple[int, int]] = []
     while len(chosen) < MOST_VECTORS:
@@ -136,19 +140,24 @@ def _without_unused(vectors_k2: Int32Array, number_hw: Uint8Array) -> MotionFiel
     return MotionField(vectors_k2=vectors_k2[np.array(used) - 1], number_hw=renumbered[number_hw])
 
 
-def _candidates(brightness_yx: Tensor, previous_yx: Tensor, changed_hw: Tensor) -> list[tuple[int, int]]:
+def _candidates(
+    brightness_yx: Tensor, previous_yx: Tensor, positions_p: Tensor, *, grid_width: int
+) -> list[tuple[int, int]]:
     """Return the commonest vectors, down and right in steps of 2 pixels, of positions that changed."""
+    asked_p = positions_p[:: -(-len(positions_p) // MOST_ASKED)]
+    places = torch.stack([asked_p // grid_width, asked_p % grid_width])
     quarter_yx, quarter_previous_yx = (
-        functional.avg_pool2d(_even(each)[None, None], 2)[0, 0] for each in (brightness_yx, previous_yx)
+        functional.avg_pool2d(_even(each)[None], 2)[0] for each in (brightness_yx, previous_yx)
     )
     reach = range(-COARSE_REACH, COARSE_REACH + 1)
-    steps = [(down, right) for down in reach for right in reach]
-    coarse = _commonest(_match(quarter_yx, quarter_previous_yx, steps, changed_hw, side=4), steps, changed_hw)
+    coarse_steps = list(itertools.product(reach, repeat=2))
+    coarse = _commonest(quarter_yx, quarter_previous_yx, places, coarse_steps, side=4)
     around = [
-        (2 * down + i, 2 * right + j) for down, right in coarse[:NUM_COARSE] for i in (-1, 0, 1) for j in (-1, 0, 1)
+        (2 * down + i, 2 * right + j)
+        for down, right in coarse[:NUM_COARSE]
+        for i, j in itertools.product((-1, 0, 1), repeat=2)
     ]
-    fine_steps = list(dict.fromkeys([(0, 0), *around]))
-    fine = _commonest(_match(brightness_yx, previous_yx, fine_steps, changed_hw, side=8), fine_steps, changed_hw)
+    fine = _commonest(brightness_yx, previous_yx, places, list(dict.fromkeys([(0, 0), *around])), side=8)
     return [vector for vector in fine if vector != (0, 0)][:NUM_FINE]
 
 
@@ -158,28 +167,27 @@ def _even(brightness_yx: Tensor) -> Tensor:
     return functional.pad(brightness_yx[None], (0, width % 2, 0, height % 2), mode="replicate")[0]
 
 
-def _match(now_yx: Tensor, before_yx: Tensor, steps: list[tuple[int, int]], changed_hw: Tensor, *, side: int) -> Tensor:
-    """Return which step fits each position best, int64 [h, w]; positions are `side` pixels."""
-    height, width = now_yx.shape
+def _commonest(
+    now_yx: Tensor, before_yx: Tensor, places_2p: Tensor, steps: list[tuple[int, int]], *, side: int
+) -> list[tuple[int, int]]:
+    """Return the steps that fit a position best, the commonest first; positions are `side` pixels."""
     most = max(max(abs(down), abs(right)) for down, right in steps)
-    padded_yx = functional.pad(before_yx[None], (most, most, most, most), mode="replicate")[0]
-    grid_height, grid_width = changed_hw.shape
-    margin = side // 2
-    border = (margin, margin + grid_width * side - width, margin, margin + grid_height * side - height)
-    best_hw = torch.full(changed_hw.shape, torch.inf, device=now_yx.device)
-    step_hw = torch.zeros(changed_hw.shape, dtype=torch.int64, device=now_yx.device)
-    for number, (down, right) in enumerate(steps):
-        moved_yx = padded_yx[most + down : most + down + height, most + right : most + right + width]
-        difference_yx = functional.pad((now_yx - moved_yx).abs()[None], border, mode="replicate")
-        error_hw = functional.avg_pool2d(difference_yx, 2 * side, stride=side)[0]
-        # Of vectors that fit alike, the shorter one.
-        error_hw = error_hw + 0.02 * (abs(down) + abs(right))
-        is_better_hw = error_hw < best_hw
-        best_hw = torch.where(is_better_hw, error_hw, best_hw)
-        step_hw = torch.where(is_better_hw, number, step_hw)
-    return step_hw
+    now_pkk = _windows(now_yx, places_2p, side=side, margin=0)
+    before_pkk = _windows(before_yx, places_2p, side=side, margin=most)
+    window = now_pkk.shape[1]
+    errors = []
+    for down, right in steps:
+        moved_pkk = before_pkk[:, most + down : most + down + window, most + right : most + right + window]
+        # Of steps that fit alike, the shorter one.
+        errors.append((now_pkk - moved_pkk).abs().mean(dim=(1, 2)) + LENGTH_PRICE * (abs(down) + abs(right)))
+    best_p = torch.stack(errors).argmin(dim=0)
+    return [steps[number] for number, _ in Counter(best_p.tolist()).most_common()]
 
 
-def _commonest(step_hw: Tensor, steps: list[tuple[int, int]], changed_hw: Tensor) -> list[tuple[int, int]]:
-    """Return the steps of positions that changed, the commonest first."""
-    return [steps[number] for number, _ in Counter(step_hw[changed_hw].tolist()).most_common()]
+def _windows(brightness_yx: Tensor, places_2p: Tensor, *, side: int, margin: int) -> Tensor:
+    """Return the pixels around some positions, twice their side and a margin, [P, K, K]; beyond the border lies it."""
+    height, width = brightness_yx.shape
+    around_k = torch.arange(-(side // 2) - margin, side + side // 2 + margin, device=brightness_yx.device)
+    rows_pk = (places_2p[0][:, None] * side + around_k).clamp(0, height - 1)
+    columns_pk = (places_2p[1][:, None] * side + around_k).clamp(0, width - 1)
+    return brightness_yx.flatten()[rows_pk[:, :, None] * width + columns_pk[:, None, :]]

@@ -73,7 +73,7 @@ class SkipRule:
     largest_change: float = 1.5
     """A latent that moved by more steps is coded in any case."""
     moved_gain: float = 1.2
-    """`least_gain` of positions that come from elsewhere: what moves is no noise, and what is looked for often moves."""
+    """`least_gain` of positions that come from elsewhere: what moves is no noise, and often what is looked for."""
     moved_change: float = 0.8
     """`largest_change` of these."""
     most_coded: float = 0.4
