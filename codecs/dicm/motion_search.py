@@ -150,7 +150,7 @@ def _candidates(
         functional.avg_pool2d(_even(each)[None], 2)[0] for each in (brightness_yx, previous_yx)
     )
     reach = range(-COARSE_REACH, COARSE_REACH + 1)
-    coarse_steps = list(itertools.product(reach, repeat=2))
+    coarse_steps = [(down, right) for down in reach for right in reach]
     coarse = _commonest(quarter_yx, quarter_previous_yx, places, coarse_steps, side=4)
     around = [
         (2 * down + i, 2 * right + j)
