@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from framevault.codecs.checkpoint import load_checkpoint, save_checkpoint
-from framevault.codecs.dicm.codec import MOTION_VERSION, DicmCodec, grid_of, load_dicm
+from framevault.codecs.dicm.codec import INTRA_VERSION, MOTION_VERSION, DicmCodec, grid_of, load_dicm
 from framevault.codecs.dicm.config import DicmConfig
 from framevault.codecs.dicm.motion import STEPS, Motion, MotionField
 from framevault.codecs.dicm.motion_checkpoint import export_motion, motion_names
@@ -24,7 +24,7 @@ from framevault.codecs.dicm.motion_fit import STILL, MapFit, counted_motion, fir
 from framevault.codecs.dicm.video import SegmentState
 from framevault.codecs.spec import CODECS, DEFAULT_QUALITY, CodecSpec
 from framevault.configs.train import TrainDicmJob
-from framevault.pipeline.jobs.train.crops import plain_crops, random_clips, random_crops
+from framevault.pipeline.jobs.train.crops import random_clips, random_crops
 from framevault.pipeline.jobs.train.pictures import PictureSet
 from framevault.pipeline.jobs.train.stages import Batch, StageSetup
 
@@ -82,9 +82,10 @@ def complete_motion(path: Path, setup: StageSetup[TrainDicmJob]) -> None:
 
 
 def _load(path: Path, *, device: torch.device | str) -> DicmCodec:
-    # Quality and layout are those that each use chooses: a checkpoint without video mode has no other layout than 1.
+    """Load a codec at the quality that maps are fitted at, in the version that every checkpoint has."""
+    weights, quality = str(path), DEFAULT_QUALITY
     return load_dicm(
-        CodecSpec(name="dicm", quality=DEFAULT_QUALITY, weights=str(path), device=str(device), bitstream_version=1)
+        CodecSpec(name="dicm", quality=quality, weights=weights, device=str(device), bitstream_version=INTRA_VERSION)
     )
 
 
@@ -103,14 +104,11 @@ def _write(path: Path, motion: Motion) -> None:
 def _fit_maps(codec: DicmCodec, setup: StageSetup[TrainDicmJob]) -> Tensor:
     """Return maps fitted to crops of the training pictures, on the CPU; see `MapFit.solve`."""
     side, num_crops = setup.job.crop + 2 * REACH, min(MOST_CROPS, CROPS_PER_PICTURE * len(setup.pictures))
-    large = _at_least(setup.pictures, side=side)
+    has_room = any(min(rgb_hwc.shape[:2]) >= side for rgb_hwc in setup.pictures.rgb_hwc)
     text = f"motion: maps are fitted to {num_crops} crops"
-    setup.say(text if large.names else f"{text}, enlarged, since no picture is as large as {side} x {side} pixels")
+    setup.say(text if has_room else f"{text}, enlarged, since no picture is as large as {side} x {side} pixels")
 
     def draw(pictures: PictureSet, rng: np.random.Generator) -> Batch:
-        # At its own scale a picture is as sharp as those that will be compressed.
-        if large.names:
-            return Batch(views=(plain_crops(large, rng, num_crops=1, side=side),))
         return Batch(views=(random_crops(pictures, rng, num_crops=1, side=side),))
 
     fit = MapFit(sum(codec.networks.config.slices[:CARRIED_SLICES]), device=setup.device)
@@ -118,14 +116,6 @@ def _fit_maps(codec: DicmCodec, setup: StageSetup[TrainDicmJob]) -> Tensor:
         moved = list(_moved_latents(codec, batch.rgb_nchw, side=setup.job.crop))
         fit.add(moved[STILL], moved)
     return fit.solve()
-
-
-def _at_least(pictures: PictureSet, *, side: int) -> PictureSet:
-    """Return the pictures that are as large as a square, without what follows what."""
-    numbers = [number for number, rgb_hwc in enumerate(pictures.rgb_hwc) if min(rgb_hwc.shape[:2]) >= side]
-    return PictureSet(
-        tuple(pictures.rgb_hwc[number] for number in numbers), tuple(pictures.names[number] for number in numbers)
-    )
 
 
 def _moved_latents(codec: DicmCodec, rgb_1chw: Tensor, *, side: int) -> Iterator[Tensor]:
