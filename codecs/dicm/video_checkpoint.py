@@ -20,7 +20,8 @@ from framevault.codecs.dicm.bitstream import Bitstream
 from framevault.codecs.dicm.checkpoint import GOLDEN_GRID
 from framevault.codecs.dicm.config import DicmConfig
 from framevault.codecs.dicm.golden_streams import GoldenVideo, check_golden_video, golden_tensors, read_golden
-from framevault.codecs.dicm.motion_checkpoint import motion_names, read_motion
+from framevault.codecs.dicm.motion import Motion
+from framevault.codecs.dicm.motion_checkpoint import export_motion, motion_names, read_motion
 from framevault.codecs.dicm.temporal_model import TemporalNetworks
 from framevault.codecs.dicm.video import SegmentState, SkipRule, VideoBitstream, is_intra
 from framevault.codecs.entropy.integer import IntConv2d, layer_shapes, layer_tensors, load_layers
@@ -57,19 +58,26 @@ class StoredVideo(NamedTuple):
 
 
 def export_video(
-    bitstream: Bitstream, config: DicmConfig, temporal: TemporalNetworks, flag_table: FlagTable
+    bitstream: Bitstream,
+    config: DicmConfig,
+    temporal: TemporalNetworks,
+    flag_table: FlagTable,
+    *,
+    motion: Motion | None = None,
 ) -> dict[str, Tensor]:
-    """Return the tensors of video mode.
+    """Return the tensors of video mode, with those of moved frames if there are any.
 
     Args:
         bitstream: The same checkpoint's single frames.
         config: The checkpoint's.
         temporal: The trained networks, of `RoundedConv2d`.
         flag_table: Counted after training.
+        motion: On the CPU, of as many channels as the configuration says; None where it says none.
 
     Raises:
         ValueError: The networks' weights can't be made exact; names the layer.
     """
+    assert config.motion == (0 if motion is None else motion.num_channels)
     running = TemporalNetworks(config, IntConv2d)
     convert(temporal, running)
     video = VideoBitstream(intra=bitstream, networks=running, flag_table=flag_table)
@@ -78,6 +86,7 @@ def export_video(
         **layer_tensors(running, "temporal"),
         "tables.flags": flag_table.to_tensor(),
         **golden_tensors("golden.video", golden),
+        **({} if motion is None else export_motion(video, config, motion)),
     }
 
 

@@ -144,7 +144,9 @@ class CodecStage:
         )
         if (video := self._start.video) is not None:
             _, bitstream, _ = read_tensors(tensors, config)
-            tensors |= export_video(bitstream, models.networks.config, video.networks, video.flag_table)
+            tensors |= export_video(
+                bitstream, models.networks.config, video.networks, video.flag_table, motion=video.motion
+            )
         save_checkpoint(path, tensors, codec="dicm", config=config)
 
     def validate(self, exported: Path, pictures: PictureSet, qualities: Sequence[int]) -> list[Row]:

@@ -2,7 +2,8 @@
 
 A checkpoint holds the integer form of the entropy models and tables instead of densities. The integers are exact values
 of the trainable form; a density is fitted to the tables. What video mode has beside them is handed on as it is: any
-integers decode, and those of networks that were a good start stay a good guess.
+integers decode, and those of networks that were a good start stay a good guess. So do its maps of motion, until those
+of the codec that came of it are fitted (`motion_maps.py`).
 """
 
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ from framevault.codecs.dicm.bitstream import Bitstream
 from framevault.codecs.dicm.checkpoint import read_tensors
 from framevault.codecs.dicm.config import DicmConfig
 from framevault.codecs.dicm.entropy_model import EntropyNetworks
+from framevault.codecs.dicm.motion import Motion
 from framevault.codecs.dicm.networks import DicmNetworks
 from framevault.codecs.dicm.temporal_model import TemporalNetworks
 from framevault.codecs.dicm.training import TrainedModels
@@ -55,6 +57,8 @@ class VideoParts:
     """In the trainable form, with the integers' values."""
     flag_table: FlagTable
     """How likely positions are coded."""
+    motion: Motion | None
+    """What carries latents along, on the CPU; None if no frame is moved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -179,7 +183,7 @@ def read_start(path: Path) -> StoredCodec:
         return StoredCodec(models=models, bitstream=bitstream, video=None)
     temporal = TemporalNetworks(config, RoundedConv2d)
     restore_floats(video.networks, temporal)
-    parts = VideoParts(networks=temporal, flag_table=video.flag_table)
+    parts = VideoParts(networks=temporal, flag_table=video.flag_table, motion=video.motion)
     return StoredCodec(models=models, bitstream=bitstream, video=parts)
 
 

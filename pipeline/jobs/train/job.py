@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -152,12 +153,7 @@ def _train_stages(kind: TrainingKind[Job], job: Job, around: Surroundings, *, de
         )
         torch.manual_seed(mix_seed(job.seed, number))
         row = kind.rows[name]
-
-        def finish(path: Path, *, makes_product: bool = row.makes_product) -> None:
-            if makes_product:
-                kind.finish(path, around.training, device)
-
-        StageLoop(name, row.build(setup), budget, around, finish=finish).run()
+        StageLoop(name, row.build(setup), budget, around, finish=partial(row.finish, setup)).run()
         earlier[name] = around.folder.export_path(name)
         if world.is_first and row.makes_product:
             around.folder.publish(name, product=kind.product)

@@ -2,15 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic
-
-import torch
 
 from framevault.configs.train import TrainSettings
 from framevault.pipeline.jobs.train.candidates import Found
 from framevault.pipeline.jobs.train.loop import Surroundings
-from framevault.pipeline.jobs.train.pictures import PictureSet
 from framevault.pipeline.jobs.train.stages import Job, StageRow
 
 
@@ -32,8 +28,6 @@ class TrainingKind(Generic[Job]):
     """Gives those of the pictures in the data that are trained on."""
     short_side: Callable[[Job], int]
     """Gives the short side that larger pictures are scaled down to."""
-    finish: Callable[[Path, PictureSet, torch.device], None]
-    """Adds to the last export what is found from the training pictures."""
     measured_stages: tuple[str, ...]
     """Whose measurements the last table shows: the first of these that has some."""
     measured_columns: tuple[str, ...]
@@ -43,7 +37,3 @@ class TrainingKind(Generic[Job]):
 def choose_all(job: TrainSettings, found: Found) -> Found:
     """Take all pictures."""
     return found
-
-
-def add_nothing(path: Path, pictures: PictureSet, device: torch.device) -> None:
-    """Leave the last export as it is."""

@@ -2,10 +2,11 @@
 
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 from framevault.configs.train import TrainDicmJob
 from framevault.pipeline.events import Note
-from framevault.pipeline.jobs.train.kind import TrainingKind, add_nothing, choose_all
+from framevault.pipeline.jobs.train.kind import TrainingKind, choose_all
 from framevault.pipeline.jobs.train.loop import Surroundings
 from framevault.pipeline.jobs.train.stages import StageRow, StageSetup, TrainingStage
 
@@ -42,6 +43,18 @@ def _build_video(setup: StageSetup[TrainDicmJob]) -> TrainingStage:
     return VideoStage(setup)
 
 
+def _renew_motion(setup: StageSetup[TrainDicmJob], path: Path) -> None:
+    from framevault.pipeline.jobs.train.motion_maps import renew_motion
+
+    renew_motion(path, setup)
+
+
+def _complete_motion(setup: StageSetup[TrainDicmJob], path: Path) -> None:
+    from framevault.pipeline.jobs.train.motion_maps import complete_motion
+
+    complete_motion(path, setup)
+
+
 def _usual_stages(job: TrainDicmJob) -> Sequence[str]:
     return job.stages or USUAL_STAGES
 
@@ -65,14 +78,13 @@ DICM: TrainingKind[TrainDicmJob] = TrainingKind(
     rows={
         "pretrain": StageRow(share=0.3, makes_product=False, build=_build_pretrain),
         "re": StageRow(share=0.1, makes_product=False, build=_build_redundancy),
-        "codec": StageRow(share=1.0, makes_product=True, build=_build_codec),
-        "video": StageRow(share=0.2, makes_product=True, build=_build_video),
+        "codec": StageRow(share=1.0, makes_product=True, build=_build_codec, finish=_renew_motion),
+        "video": StageRow(share=0.2, makes_product=True, build=_build_video, finish=_complete_motion),
     },
     usual_stages=_usual_stages,
     choose_stages=_choose_stages,
     choose_pictures=choose_all,
     short_side=lambda job: job.short_side,
-    finish=add_nothing,
     measured_stages=("codec",),
     measured_columns=("quality", "pictures", "bytes_per_picture", "bits_per_pixel", "feature_error", "tail_error"),
 )

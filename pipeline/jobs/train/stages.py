@@ -116,6 +116,10 @@ class StageSetup(Generic[Job]):
     """What earlier stages of this training exported, by their names."""
 
 
+def add_nothing(setup: StageSetup[Job], path: Path) -> None:
+    """Leave the last export as it is."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageRow(Generic[Job]):
     """A stage of a training's table."""
@@ -126,6 +130,8 @@ class StageRow(Generic[Job]):
     """Whether what it exports is what the training is for."""
     build: Callable[[StageSetup[Job]], TrainingStage]
     """Makes it; torch's random numbers are seeded before the call."""
+    finish: Callable[[StageSetup[Job], Path], None] = add_nothing
+    """Adds to the last export what is found from the training pictures; in the first process alone."""
 
 
 def as_mapping(value: object) -> Mapping[str, object]:

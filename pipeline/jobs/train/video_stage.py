@@ -86,6 +86,7 @@ class VideoStage:
         self._config = dataclasses.replace(
             self._codec.config, temporal=self._codec.config.temporal or TEMPORAL_CHANNELS
         )
+        self._motion = None if start.video is None else start.video.motion
         if start.video is None:
             networks, rate = TemporalNetworks(self._config, RoundedConv2d), SCRATCH_RATE
             spread_temporal(networks)
@@ -147,7 +148,7 @@ class VideoStage:
         self._descent.load_state_dict(descent)
 
     def export(self, path: Path) -> None:
-        """Write the codec's checkpoint with these networks for its video mode."""
+        """Write the codec's checkpoint with these networks for its video mode; its maps of motion stay as they are."""
         networks = self._average.module
         assert isinstance(networks, TemporalNetworks)
         flag_table = flag_table_from_examples(self._flags(networks))
@@ -155,7 +156,7 @@ class VideoStage:
         of_video = video_names(self._codec.config)
         kept = {name: tensor for name, tensor in tensors.items() if name not in of_video}
         bitstream = read_start(self._codec_path).bitstream
-        added = export_video(bitstream, self._config, networks.cpu(), flag_table)
+        added = export_video(bitstream, self._config, networks.cpu(), flag_table, motion=self._motion)
         networks.to(self._device)
         config = {**config_json, "temporal": self._config.temporal}
         save_checkpoint(path, {**kept, **added}, codec="dicm", config=config)

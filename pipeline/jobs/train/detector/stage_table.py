@@ -6,7 +6,7 @@ from pathlib import Path
 from framevault.configs.train_detector import TrainDetectorJob
 from framevault.pipeline.coco import require_scorer
 from framevault.pipeline.jobs.train.candidates import Found
-from framevault.pipeline.jobs.train.kind import TrainingKind, add_nothing
+from framevault.pipeline.jobs.train.kind import TrainingKind
 from framevault.pipeline.jobs.train.loop import Surroundings
 from framevault.pipeline.jobs.train.stages import StageRow, StageSetup, TrainingStage
 
@@ -45,7 +45,6 @@ DETECTOR: TrainingKind[TrainDetectorJob] = TrainingKind(
     choose_stages=_choose_stages,
     choose_pictures=_choose_labelled,
     short_side=lambda job: job.short_side,
-    finish=add_nothing,
     measured_stages=(STAGE,),
     measured_columns=("quality", "boxes", "bits_per_pixel", "ap50", "ap"),
 )

@@ -5,12 +5,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
 from framevault.configs.train_hsc import TrainHscJob
 from framevault.pipeline.jobs.train.kind import TrainingKind, choose_all
 from framevault.pipeline.jobs.train.loop import Surroundings
-from framevault.pipeline.jobs.train.pictures import PictureSet
 from framevault.pipeline.jobs.train.stages import StageRow, StageSetup, TrainingStage
 
 
@@ -79,11 +76,11 @@ def _short_side(job: TrainHscJob) -> int:
     return choose_sizes(job).resolution
 
 
-def _add_limits(path: Path, pictures: PictureSet, device: torch.device) -> None:
+def _add_limits(setup: StageSetup[TrainHscJob], path: Path) -> None:
     """Write into the checkpoint from where on a picture is outside the domain."""
     with _quiet_import():
         from framevault.pipeline.jobs.train.hsc.limits import add_limits
-    add_limits(path, pictures, device=device)
+    add_limits(path, setup.pictures, device=setup.device)
 
 
 HSC: TrainingKind[TrainHscJob] = TrainingKind(
@@ -92,15 +89,14 @@ HSC: TrainingKind[TrainHscJob] = TrainingKind(
     rows={
         "generator": StageRow(share=2.0, makes_product=False, build=_build_generator),
         "inversion": StageRow(share=1.0, makes_product=False, build=_build_inversion),
-        "codec": StageRow(share=0.5, makes_product=True, build=_build_codec),
-        "autoencoder": StageRow(share=1.0, makes_product=True, build=_build_autoencoder),
-        "joint": StageRow(share=0.5, makes_product=True, build=_build_joint),
+        "codec": StageRow(share=0.5, makes_product=True, build=_build_codec, finish=_add_limits),
+        "autoencoder": StageRow(share=1.0, makes_product=True, build=_build_autoencoder, finish=_add_limits),
+        "joint": StageRow(share=0.5, makes_product=True, build=_build_joint, finish=_add_limits),
     },
     usual_stages=_usual_stages,
     choose_stages=_choose_stages,
     choose_pictures=choose_all,
     short_side=_short_side,
-    finish=_add_limits,
     measured_stages=("joint", "autoencoder", "codec"),
     measured_columns=(
         "quality",

@@ -102,6 +102,7 @@ def test_what_is_measured_are_real_bytes_of_held_out_pictures(trained: tuple[Pat
 def test_a_vault_can_be_written_and_searched_with_what_was_trained(data: Path, tmp_path: Path) -> None:
     ended = train(data, tmp_path / "out", from_scratch=None, steps=1, held_out=0)
     assert ended.code == 0, ended.stderr
+    assert "motion: maps are fitted to 48 crops" in ended.stderr
     weights = tmp_path / "out" / "dicm.safetensors"
     video, vault = make_video(tmp_path / "clip.mp4", VideoSpec(num_frames=3)), tmp_path / "vault"
 

@@ -66,6 +66,7 @@ def test_what_is_trained_is_a_codec_of_the_given_backbone(folder: Path) -> None:
     tensors, config = load_checkpoint(weights(folder), codec="dicm")
     row = WIDTHS_ROWS["resnet50"]
     assert (config["backbone"], config["latent"], config["hyper"]) == ("resnet50", row.latent, row.hyper)
+    assert config["motion"] == sum(row.slices[:2])
     assert features_nchw.shape == (2, 256, 18, 25)
     assert all(torch.equal(tensors[f"networks.head.{name}"], tensor) for name, tensor in head.state_dict().items())
 

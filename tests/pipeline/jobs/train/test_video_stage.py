@@ -92,6 +92,8 @@ def test_from_scratch_a_codec_gets_a_video_mode_that_decodes(tmp_path: Path) -> 
     assert [row["step"] for row in rows] == [2]
     weights = tmp_path / "out" / "dicm.safetensors"
     codec = load_dicm(CodecSpec(name="dicm", weights=str(weights), bitstream_version=2))
+    assert codec.networks.config.motion == 40
+    assert "motion: maps are fitted to 80 crops, enlarged" in ended.stderr.replace("\n", " ")
     frames = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8).repeat(3, 1, 1, 1)
     streams = codec.encoder(height=64, width=96).encode(frames)
     assert [is_intra(stream) for stream in streams] == [True, False, False]
