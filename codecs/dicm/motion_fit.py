@@ -17,6 +17,10 @@ from framevault.codecs.entropy.tables import BoolArray, FlagTable, flag_table_fr
 RIDGE = 20.0
 """Weight of the maps' squares, over the squared error of all positions: for few pictures."""
 
+FINENESS = 3
+"""Latents that maps learn from are rounded to this part of a step. From whole steps they learn to blur the rounding
+away, and what is carried through many frames fades: 9 to 15 % more bytes at the same error; with tenths 4 % more."""
+
 STILL = (STEPS // 2) * STEPS + STEPS // 2
 """The number of the map for a step of nothing: what was there, as it was."""
 
@@ -46,7 +50,7 @@ class MapFit:
             still_chw: Latents of a crop, at least C channels, float32 [.., h, w].
             moved_by_step: Those of the crops that lie `step_pixels(number)` away, for each number from 0 to 63.
         """
-        still_chw = still_chw[: self._num_channels].round()
+        still_chw = (still_chw[: self._num_channels] * FINENESS).round() / FINENESS
         seen_nk = functional.unfold(still_chw[None], 3)[0].T.to(torch.float64)
         self._squares += seen_nk.T @ seen_nk
         for number, moved_chw in enumerate(moved_by_step):
