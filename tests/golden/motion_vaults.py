@@ -124,7 +124,8 @@ def encode(codec: DicmCodec) -> tuple[list[bytes], list[Tensor]]:
             motion=draw_motion_field(number, height=y_chw.shape[1], width=y_chw.shape[2]),
         )
         # In the last frame but one, nothing is coded; in others, some or all positions are.
-        rule = SkipRule(least_gain=1e9 if number == 6 else 0.3 * number, largest_change=1e9)
+        gain = 1e9 if number == 6 else 0.3 * number
+        rule = SkipRule(least_gain=gain, largest_change=1e9, moved_gain=gain, moved_change=1e9)
         streams.append(codec.video.encode_again(state, frame, rule=rule))
         assert state.latent16_mhw is not None
         latents.append(state.latent16_mhw)

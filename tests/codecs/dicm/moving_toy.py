@@ -118,7 +118,8 @@ def random_segment(codec: DicmCodec, num_frames: int, *, grid: LatentGrid, seed:
             motion=random_field(grid, random) if kind == "moved" else None,
         )
         # Some positions are left alone in one frame, most or none in others.
-        rule = SkipRule(least_gain=10 ** random.uniform(-1, 8), largest_change=1e9)
+        gain = 10 ** random.uniform(-1, 8)
+        rule = SkipRule(least_gain=gain, largest_change=1e9, moved_gain=gain, moved_change=1e9)
         streams.append(codec.video.encode_again(state, frame, rule=rule))
         assert state.latent16_mhw is not None
         latents.append(state.latent16_mhw)

@@ -258,7 +258,9 @@ def test_segments_have_all_kinds_of_frames_and_decode_to_what_was_coded(moving: 
     decoded_nmhw = moving.video.decode(SegmentState(), streams, GRID, device="cpu")
 
     assert set(kinds_of(moving, streams)) == {PREDICTED, INTRA, MOVED}
-    assert [moving.is_independent(stream) for stream in streams] == [kind == INTRA for kind in kinds_of(moving, streams)]
+    assert [moving.is_independent(stream) for stream in streams] == [
+        kind == INTRA for kind in kinds_of(moving, streams)
+    ]
     assert torch.equal(decoded_nmhw, coded_nmhw)
 
 
