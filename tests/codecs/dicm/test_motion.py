@@ -32,7 +32,6 @@ from tests.codecs.dicm.moving_toy import (
     random_field,
     random_motion,
     random_segment,
-    save_moving_toy,
     save_video_toy,
 )
 
@@ -229,16 +228,6 @@ def test_a_vector_of_what_did_not_move_or_has_another_is_refused(is_of_another: 
 
     with pytest.raises(BitstreamError, match="vector 2 must be of positions that moved and have none before it"):
         IDENTITY.pull(SymbolDecoder(encoder.finish()), NOT_ONE)
-
-
-@pytest.fixture(scope="module")
-def moving_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_moving_toy(tmp_path_factory.mktemp("motion") / "toy.safetensors")
-
-
-@pytest.fixture(scope="module")
-def moving(moving_path: Path) -> DicmCodec:
-    return load_dicm(CodecSpec(name="dicm", weights=str(moving_path)))
 
 
 GRID = LatentGrid(6, 8)

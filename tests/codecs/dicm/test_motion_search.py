@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from framevault.codecs.dicm.codec import DicmCodec, grid_of, load_dicm
 from framevault.codecs.dicm.motion import MOST_VECTORS, MotionField
@@ -24,6 +23,7 @@ from framevault.codecs.dicm.video import (
 from framevault.codecs.spec import CodecSpec, thinned
 from framevault.codecs.testing import smooth_frames, torch_threads
 from tests.codecs.dicm.test_motion import kinds_of
+from tests.codecs.dicm.toy import texture
 
 SIZE = {"height": 96, "width": 160}
 GRID = grid_of(**SIZE)
@@ -37,13 +37,6 @@ def codec_of(version: int) -> DicmCodec:
 @pytest.fixture(scope="module")
 def codec() -> DicmCodec:
     return codec_of(9)
-
-
-def texture(seed: int, height: int, width: int) -> Tensor:
-    """Draw soft spots of some pixels, uint8 [3, height, width]."""
-    noise = torch.from_numpy(np.random.default_rng(seed).random((3, height, width), np.float32))
-    soft = functional.avg_pool2d(noise[None], 7, stride=1, padding=3)[0]
-    return ((soft - soft.mean()) / soft.std() * 45 + 128).clamp(0, 255).byte()
 
 
 def shifted_frames(num_frames: int, *, down: int, right: int) -> Tensor:
