@@ -113,8 +113,8 @@ def random_segment(codec: DicmCodec, num_frames: int, *, grid: LatentGrid, seed:
     for number in range(num_frames):
         kind = "intra" if number == 0 else random.choice(["intra", "predicted", "moved", "moved", "moved"])
         frame = DecodedFrame(
-            latent16_mhw=(16 * y_nchw[number]).round(),
-            z_nchw=z_nchw[number : number + 1] if kind == "intra" else None,
+            latent16_mhw=(16 * y_nchw[number]).round().to(codec.spec.device),
+            z_nchw=z_nchw[number : number + 1].to(codec.spec.device) if kind == "intra" else None,
             motion=random_field(grid, random) if kind == "moved" else None,
         )
         # Some positions are left alone in one frame, most or none in others.
