@@ -26,6 +26,7 @@ import torch
 
 from framevault.codecs.registry import load_codec
 from framevault.codecs.spec import CodecSpec
+from tests.codecs.dicm.moving_toy import save_moving_toy
 from tests.codecs.dicm.toy import save_toy
 from tests.codecs.hostile import Target, decode_case, make_case, make_target
 from tests.codecs.hsc.toy import save_toy as save_toy_hsc
@@ -67,14 +68,19 @@ def _load_targets() -> dict[str, Target]:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="framevault-fuzz-") as folder:
         toy = str(save_toy(Path(folder) / "toy.safetensors"))
+        moving = str(save_moving_toy(Path(folder) / "moving.safetensors"))
         toy_hsc = str(save_toy_hsc(Path(folder) / "hsc.safetensors"))
         specs = {
             "raw": CodecSpec(name="raw"),
             "dicm": CodecSpec(name="dicm", bitstream_version=1),
             "video": CodecSpec(name="dicm", bitstream_version=2),
+            "motion": CodecSpec(name="dicm", bitstream_version=9),
+            "moving": CodecSpec(name="dicm", bitstream_version=9, weights=moving),
+            "thin motion": CodecSpec(name="dicm", bitstream_version=10, weights=moving, slices=1),
             "toy": CodecSpec(name="dicm", bitstream_version=1, weights=toy),
             "hsc": CodecSpec(name="hsc", weights=toy_hsc),
             "faces": CodecSpec(name="dicm+hsc", bitstream_version=1, weights=toy),
+            "moving faces": CodecSpec(name="dicm+hsc", bitstream_version=9, weights=moving),
         }
         return {name: make_target(load_codec(spec)) for name, spec in specs.items()}
 
@@ -130,7 +136,7 @@ def _drive(seeds: range) -> int:
                 _say(f"{seed - seeds.start} of {len(seeds)} after {time.monotonic() - start:.0f} s")
     _say(f"seeds {seeds.start} to {seeds.stop - 1}: {len(seeds)} streams in {time.monotonic() - start:.0f} s")
     for (target, outcome), count in sorted(counts.items()):
-        _say(f"{count:8}  {target:5} {outcome}")
+        _say(f"{count:8}  {target:12} {outcome}")
     _say("seeds that failed: " + (", ".join(str(failed) for failed, _ in failures) or "none"))
     return 1 if failures else 0
 

@@ -44,7 +44,7 @@ def test_a_child_that_does_not_survive_a_case_is_told_and_followed_by_another(
     out = capsys.readouterr().out
     assert exit_code == 1
     assert f"seed 7: {told}" in out
-    assert "       9  raw   decoded" in out
+    assert "       9  raw          decoded" in out
     assert "seeds that failed: 7" in out
 
 

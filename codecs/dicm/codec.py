@@ -199,6 +199,17 @@ class DicmCodec:
         return torch.round(z_nchw).contiguous()
 
     @torch.inference_mode()
+    def brightness(self, frames_nchw: Tensor) -> Tensor | None:
+        """Return what the encoder looks for motion in, of RGB uint8 [N, 3, H, W]; None if no frame is moved.
+
+        Returns:
+            See `motion_search.half_brightness`; on the device.
+        """
+        if self.video is None or self.video.motion is None or not self.video.has_moved_frames:
+            return None
+        return half_brightness(frames_nchw.to(self.spec.device))
+
+    @torch.inference_mode()
     def clean_latents(self, frames_nchw: Tensor) -> Tensor:
         """Return what a perfect entropy coder would decode to, stopped at the latents.
 
@@ -246,12 +257,9 @@ class DicmEncoder:
         y_nchw, z_nchw = self.codec.latents(frames_nchw)
         if not self.codec.is_video:
             return self.codec.bitstream.encode(y_nchw, z_nchw)
-        video = self.codec.video
-        assert video is not None
-        brightness_nyx = None
-        if video.motion is not None and video.has_moved_frames:
-            brightness_nyx = half_brightness(frames_nchw.to(self.codec.spec.device))
-        return video.encode(self.state, y_nchw, z_nchw, rule=SkipRule(), brightness_nyx=brightness_nyx)
+        assert self.codec.video is not None
+        brightness_nyx = self.codec.brightness(frames_nchw)
+        return self.codec.video.encode(self.state, y_nchw, z_nchw, rule=SkipRule(), brightness_nyx=brightness_nyx)
 
 
 @dataclass(frozen=True, slots=True)

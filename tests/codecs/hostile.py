@@ -8,17 +8,19 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from framevault.codecs.base import Codec
-from framevault.codecs.dicm.codec import VIDEO_VERSION, DicmCodec
+from framevault.codecs.dicm.codec import DicmCodec
 from framevault.codecs.dicm.networks import LATENT_STRIDE
 from framevault.codecs.dicm.symbols import LatentGrid
-from framevault.codecs.dicm.video import SegmentState, SkipRule
+from framevault.codecs.dicm.video import DecodedFrame, SegmentState, SkipRule
 from framevault.codecs.errors import BitstreamError, CodecError
 from framevault.codecs.faces.codec import FacesCodec
 from framevault.codecs.hsc.codec import HscCodec
 from framevault.codecs.testing import smooth_frames
+from tests.codecs.dicm.moving_toy import random_field
 from tests.codecs.dicm.toy import MAGNITUDES, random_latents
 from tests.codecs.faces.joining import with_faces
 from tests.codecs.hsc.toy import random_latents as random_hsc_latents
@@ -89,13 +91,13 @@ def _good_streams(codec: Codec, size: Size) -> tuple[list[bytes], list[bytes]]:
     if not isinstance(codec, DicmCodec):
         return [], codec.encoder(height=height, width=width).encode(smooth_frames(3, height, width))
     grid = LatentGrid(-(-height // LATENT_STRIDE), -(-width // LATENT_STRIDE))
-    if codec.spec.bitstream_version == VIDEO_VERSION:
+    if codec.is_video:
         return _good_video(codec, grid)
     return [], codec.bitstream.encode(*random_latents(codec.networks.config, len(MAGNITUDES), grid=grid))
 
 
 def _good_video(codec: DicmCodec, grid: LatentGrid) -> tuple[list[bytes], list[bytes]]:
-    """Return a frame, and frames that differ from it in more and more positions."""
+    """Return a frame, and frames that differ from it in more and more positions; of moved ones as many."""
     assert codec.video is not None
     y_nchw, z_nchw = (x_nchw[1:2] for x_nchw in random_latents(codec.networks.config, 2, grid=grid))
     state = SegmentState()
@@ -106,6 +108,10 @@ def _good_video(codec: DicmCodec, grid: LatentGrid) -> tuple[list[bytes], list[b
         changed_hw = torch.rand(grid.height, grid.width, generator=generator) < share
         other_nchw = y_nchw + 5 * torch.randn(y_nchw.shape, generator=generator) * changed_hw
         streams += codec.video.encode(dataclasses.replace(state), other_nchw, z_nchw, rule=SkipRule())
+        if codec.video.has_moved_frames:
+            field = random_field(grid, np.random.default_rng(len(streams)))
+            frame = DecodedFrame(latent16_mhw=(16 * other_nchw[0]).round(), motion=field)
+            streams.append(codec.video.encode_again(dataclasses.replace(state), frame, rule=SkipRule()))
     return leads, streams
 
 
@@ -278,6 +284,9 @@ _REASONS = (
     "no int32",
     "which was not decoded",
     "a frame's kind",
+    "must have 1 to 8 vectors",
+    "must have at most 4096 steps",
+    "must be of positions that moved",
     "no zlib stream",
     "must inflate to exactly",
     "the stream ends after",

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -20,14 +21,16 @@ from torch import Tensor, nn
 from framevault.codecs.base import Codec
 from framevault.codecs.dicm.bitstream import Bitstream
 from framevault.codecs.dicm.codec import DicmCodec, load_dicm
+from framevault.codecs.dicm.motion_search import half_brightness
 from framevault.codecs.dicm.networks import LATENT_STRIDE, DicmNetworks
 from framevault.codecs.dicm.symbols import LatentGrid
-from framevault.codecs.dicm.video import SegmentState, SkipRule, is_intra
+from framevault.codecs.dicm.video import SegmentState, SkipRule
 from framevault.codecs.hsc.codec import HscCodec
 from framevault.codecs.raw.codec import RawCodec
 from framevault.codecs.spec import CodecSpec
 from framevault.codecs.testing import ExactnessTests, smooth_frames, torch_threads
-from tests.codecs.dicm.toy import random_latents
+from tests.codecs.dicm.moving_toy import random_segment
+from tests.codecs.dicm.toy import random_latents, texture
 from tests.codecs.hsc.toy import random_latents as random_hsc_latents
 
 
@@ -246,11 +249,13 @@ class TestPredictedFramesAreExact:
     """Streams of a segment whose frames lean on those before them, with the shipped checkpoint."""
 
     GRID = LatentGrid(7, 9)
+    version: ClassVar = 2
+    """Of the streams."""
 
     def latents(self, num_frames: int) -> tuple[Tensor, Tensor]:
         """Make latents that drift, here and there."""
         generator = torch.Generator().manual_seed(7)
-        config = shipped_codec(2).networks.config
+        config = shipped_codec(self.version).networks.config
         steps = torch.randn(num_frames, config.latent, 7, 9, generator=generator) * 4
         steps[1:] *= torch.rand(num_frames - 1, 1, 7, 9, generator=generator) < 0.15
         z_nchw = torch.randn(
@@ -260,17 +265,23 @@ class TestPredictedFramesAreExact:
 
     def encode(self, y_nchw: Tensor, z_nchw: Tensor, *, frames_a_call: int = 12) -> tuple[list[bytes], Tensor]:
         """Return a segment's streams, and the last latent that its encoder keeps."""
-        video, state, streams = shipped_codec(2).video, SegmentState(), []
+        video, state, streams = shipped_codec(self.version).video, SegmentState(), []
         assert video is not None
         for first in range(0, len(y_nchw), frames_a_call):
-            calls = (x_nchw[first : first + frames_a_call] for x_nchw in (y_nchw, z_nchw))
-            streams += video.encode(state, *calls, rule=SkipRule())
+            call = slice(first, first + frames_a_call)
+            streams += video.encode(
+                state, y_nchw[call], z_nchw[call], rule=SkipRule(), brightness_nyx=self.brightness(len(y_nchw), call)
+            )
         assert state.latent16_mhw is not None
         return streams, state.latent16_mhw
 
+    def brightness(self, num_frames: int, call: slice) -> Tensor | None:
+        """Return what the encoder looks for motion in."""
+        return None
+
     def decode(self, streams: Sequence[bytes], *, frames_a_call: int = 12) -> Tensor:
         """Return a segment's symbols."""
-        video, state = shipped_codec(2).video, SegmentState()
+        video, state = shipped_codec(self.version).video, SegmentState()
         assert video is not None
         calls = [streams[first : first + frames_a_call] for first in range(0, len(streams), frames_a_call)]
         return torch.cat([video.decode(state, call, self.GRID, device="cpu") for call in calls])
@@ -279,7 +290,7 @@ class TestPredictedFramesAreExact:
         """To the last of many frames: nothing adds up."""
         streams, last16_mhw = self.encode(*self.latents(40))
 
-        assert {is_intra(stream) for stream in streams[1:]} == {True, False}
+        assert {shipped_codec(self.version).is_independent(stream) for stream in streams[1:]} == {True, False}
         assert torch.equal(self.decode(streams)[-1], last16_mhw)
 
     @pytest.mark.parametrize("frames_a_call", [1, 3, 11, 32])
@@ -306,3 +317,62 @@ class TestPredictedFramesAreExact:
         channels_last = [x_nchw.contiguous(memory_format=torch.channels_last) for x_nchw in (y_nchw, z_nchw)]
 
         assert self.encode(*channels_last)[0] == self.encode(y_nchw, z_nchw)[0]
+
+
+class TestMovedFramesAreExact(TestPredictedFramesAreExact):
+    """The same where most frames are moved: a picture that drifts to the right, and after 20 frames another one."""
+
+    version = 9
+
+    @staticmethod
+    @cache
+    def frames() -> Tensor:
+        """Make the most frames that are asked for."""
+        pictures = [texture(seed, 112, 144) for seed in (3, 4)]
+        return torch.stack([pictures[number // 20].roll(6 * number, dims=2) for number in range(40)])
+
+    def latents(self, num_frames: int) -> tuple[Tensor, Tensor]:
+        """Make latents of few steps, where it pays to be moved."""
+        codec = load_dicm(CodecSpec(name="dicm", quality=4))
+        return codec.latents(self.frames()[:num_frames])
+
+    def brightness(self, num_frames: int, call: slice) -> Tensor:
+        """Return that of the frames."""
+        return half_brightness(self.frames()[:num_frames][call])
+
+    def test_frames_are_moved(self) -> None:
+        """Else this class would prove nothing."""
+        video, state = shipped_codec(self.version).video, SegmentState()
+        assert video is not None
+        streams, _ = self.encode(*self.latents(12))
+
+        frames = [video.decode_all(state, stream, self.GRID, device="cpu") for stream in streams]
+
+        assert sum(frame.motion is not None for frame in frames) > 6
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.integers(0, 2**32),
+    size=st.tuples(st.integers(1, 120), st.integers(1, 120)),
+    num_threads=st.integers(1, 4),
+    frames_a_call=st.integers(1, 6),
+)
+def test_no_circumstance_changes_a_bit_of_moved_frames(
+    moving: DicmCodec, seed: int, size: tuple[int, int], num_threads: int, frames_a_call: int
+) -> None:
+    """For vectors of all lengths, and latents of every magnitude up to a million."""
+    grid, state = latent_grid(*size), SegmentState()
+    assert moving.video is not None
+    with torch_threads(1):
+        streams, coded_nmhw = random_segment(moving, 6, grid=grid, seed=seed)
+
+    with torch_threads(num_threads):
+        again, _ = random_segment(moving, 6, grid=grid, seed=seed)
+        decoded = [
+            moving.video.decode(state, streams[first : first + frames_a_call], grid, device="cpu")
+            for first in range(0, 6, frames_a_call)
+        ]
+
+    assert again == streams
+    assert torch.equal(torch.cat(decoded), coded_nmhw)

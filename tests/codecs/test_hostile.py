@@ -16,7 +16,7 @@ from framevault.codecs.errors import BitstreamError
 from framevault.codecs.faces.codec import FacesCodec
 from framevault.codecs.hsc.codec import HscCodec
 from framevault.codecs.registry import load_codec
-from framevault.codecs.spec import CodecSpec
+from framevault.codecs.spec import CodecSpec, thinned
 from tests.codecs.hostile import ABSURD_SIZES, DAMAGES, SIZES, Target, decode_case, make_case, make_target
 
 LONGEST_S = 20.0
@@ -24,19 +24,35 @@ LONGEST_S = 20.0
 
 
 @pytest.fixture(scope="module")
-def targets(toy: DicmCodec, toy_hsc: HscCodec) -> dict[str, Target]:
+def targets(toy: DicmCodec, moving: DicmCodec, toy_hsc: HscCodec) -> dict[str, Target]:
     return {
         "raw": make_target(load_codec(CodecSpec(name="raw"))),
         "dicm": make_target(load_codec(CodecSpec(name="dicm", bitstream_version=1))),
         "video": make_target(load_codec(CodecSpec(name="dicm", bitstream_version=2))),
+        "motion": make_target(load_codec(CodecSpec(name="dicm", bitstream_version=9))),
         "toy": make_target(toy),
+        "moving": make_target(moving),
+        "thin motion": make_target(load_codec(thinned(moving.spec, slices=1))),
         "hsc": make_target(toy_hsc),
         "faces": make_target(FacesCodec(CodecSpec(name="dicm+hsc", bitstream_version=1), toy)),
+        "moving faces": make_target(FacesCodec(CodecSpec(name="dicm+hsc", bitstream_version=9), moving)),
     }
 
 
 @pytest.mark.parametrize(
-    ("name", "num_cases"), [("raw", 1500), ("toy", 1500), ("dicm", 400), ("video", 400), ("hsc", 800), ("faces", 800)]
+    ("name", "num_cases"),
+    [
+        ("raw", 1500),
+        ("toy", 1500),
+        ("dicm", 400),
+        ("video", 400),
+        ("motion", 400),
+        ("moving", 1000),
+        ("thin motion", 500),
+        ("hsc", 800),
+        ("faces", 800),
+        ("moving faces", 500),
+    ],
 )
 def test_damaged_streams_end_in_an_error_that_names_them_or_in_a_frame(
     targets: dict[str, Target], name: str, num_cases: int
@@ -56,7 +72,7 @@ def test_damaged_streams_end_in_an_error_that_names_them_or_in_a_frame(
     assert sum(count for outcome, count in outcomes.items() if outcome.startswith("damaged")) > num_cases * 0.7
     # zlib has a checksum. rANS has its last state, but no later state depends on the bits of an escaped symbol: a flip
     # in them changes that symbol alone. Faces are passed over. What a pack holds has a checksum of its own.
-    assert outcomes["decoded"] <= {"raw": 0, "faces": 0.08}.get(name, 0.03) * num_cases
+    assert outcomes["decoded"] <= {"raw": 0, "faces": 0.08, "moving faces": 0.08}.get(name, 0.03) * num_cases
 
 
 def test_good_streams_decode(targets: dict[str, Target]) -> None:

@@ -26,18 +26,18 @@ def test_bitstream_versions_are_what_the_format_page_specifies() -> None:
     """A codec's streams have a version of their own; a new one comes with its section in storage/FORMAT.md."""
     assert {name: row.bitstream_versions for name, row in CODECS.items()} == {
         "raw": (1,),
-        "dicm": (1, 2),
+        "dicm": (1, 2, 9),
         "hsc": (1,),
-        "dicm+hsc": (1, 2),
+        "dicm+hsc": (1, 2, 9),
     }
 
 
 def test_versions_of_thinned_streams_are_what_the_format_page_specifies() -> None:
     """Thinned streams are of a version of their own."""
     assert {name: row.thinned_versions for name, row in CODECS.items() if row.thinned_versions} == {
-        "dicm": {1: 3, 2: 4},
+        "dicm": {1: 3, 2: 4, 9: 10},
         "hsc": {1: 2},
-        "dicm+hsc": {1: 3, 2: 4},
+        "dicm+hsc": {1: 3, 2: 4, 9: 10},
     }
 
 
@@ -57,6 +57,8 @@ def test_whole_streams_have_the_fingerprint_that_they_always_had() -> None:
         ("raw", 5, 1, None, "01de14cd51b61c8a32be882e24f378cb48344514bc0b2ae0a37ad458b331967e"),
         ("dicm", 5, 2, None, "c0e3713c87d5d5406f4fcf57666657cabef330ca09774952c60cf46a61c0bdba"),
         ("dicm", 5, 1, None, "dc3407babf1f97eac331e4fc1216e992ff5eb965d200c2c4fa6af22e85eb520f"),
+        ("dicm", 5, 9, None, "8c8a4603ee1676e4204da3c0c9279be5574808b2e2fa0d043889a84637b42020"),
+        ("dicm", 8, 10, 2, "2fdcffa44b31c10e3d182295ff335a956f4dfb84096f4cec8de9f9ea4e350c9e"),
         ("dicm", 8, 4, 2, "399f076b9a08b025ee511413dcced64f281ba835f706afdac184a7511a9ba047"),
         ("hsc", 5, 1, None, "bcf58393bcc213f85c3c30b205d8d753d386cf80e19125e7b96f4bf5ffd17448"),
         ("hsc", 1, 2, 0, "6c1cbe5de26adbffa0ca06ecb5ed4ef4fef880f6367d5b91dda1ade6cbc83fa8"),
@@ -84,9 +86,9 @@ def test_slices_that_no_stream_has_are_refused(name: str, slices: int) -> None:
 
 def test_a_version_of_whole_streams_is_refused_for_thinned_ones_and_the_other_way_round() -> None:
     """Both are said."""
-    with pytest.raises(CodecError, match="thinned to 2 slices, must be 3 or 4, got 2"):
+    with pytest.raises(CodecError, match="thinned to 2 slices, must be 3 or 4 or 10, got 2"):
         CodecSpec(name="dicm", slices=2, bitstream_version=2)
-    with pytest.raises(CodecError, match="'dicm' must be 1 or 2, got 4"):
+    with pytest.raises(CodecError, match="'dicm' must be 1 or 2 or 9, got 4"):
         CodecSpec(name="dicm", bitstream_version=4)
 
 
@@ -168,7 +170,9 @@ def test_the_fingerprint_follows_what_codes_the_faces(tmp_path: Path) -> None:
     """Its quality and its weights. What it is of made-up weights never changes."""
     path = tmp_path / "weights.safetensors"
     path.write_bytes(b"weights")
-    of_both = CodecSpec(name="dicm+hsc", weights=str(path), faces=CodecSpec(name="hsc", weights=str(path)))
+    of_both = CodecSpec(
+        name="dicm+hsc", weights=str(path), bitstream_version=2, faces=CodecSpec(name="hsc", weights=str(path))
+    )
     faces = [CodecSpec(name="hsc"), CodecSpec(name="hsc", quality=1), CodecSpec(name="hsc", weights=str(path))]
 
     fingerprints = {codec_fingerprint(CodecSpec(name="dicm+hsc", faces=each)) for each in faces}
@@ -181,12 +185,17 @@ def test_the_fingerprint_follows_what_codes_the_faces(tmp_path: Path) -> None:
 def test_versions_of_streams_with_thinned_faces_are_what_the_format_page_specifies() -> None:
     """Of their own, too."""
     assert {name: row.thinned_faces_versions for name, row in CODECS.items() if row.thinned_faces_versions} == {
-        "dicm+hsc": {1: 5, 2: 6, 3: 7, 4: 8},
+        "dicm+hsc": {1: 5, 2: 6, 3: 7, 4: 8, 9: 11, 10: 12},
     }
 
 
-@pytest.mark.parametrize(("version", "order"), [(1, "frames"), (2, "frames"), (1, "faces"), (2, "faces")])
-def test_frames_and_faces_can_be_thinned_in_any_order(version: int, order: str) -> None:
+@pytest.mark.parametrize("order", ["frames", "faces"])
+@pytest.mark.parametrize(
+    ("version", "thin_frames", "thin_faces", "thin_both"), [(1, 3, 5, 7), (2, 4, 6, 8), (9, 10, 11, 12)]
+)
+def test_frames_and_faces_can_be_thinned_in_any_order(
+    version: int, thin_frames: int, thin_faces: int, thin_both: int, order: str
+) -> None:
     """To the same spec; of its frames, each version is dicm's."""
     whole = CodecSpec(name="dicm+hsc", bitstream_version=version, faces=CodecSpec(name="hsc", quality=2))
 
@@ -196,11 +205,11 @@ def test_frames_and_faces_can_be_thinned_in_any_order(version: int, order: str) 
         thin = thinned(thinned_faces(whole, slices=3), slices=1)
     faces = thinned_faces(whole, slices=3)
 
-    assert (thin.bitstream_version, thin.slices, thin.frames_version) == (6 + version, 1, 2 + version)
+    assert (thin.bitstream_version, thin.slices, thin.frames_version) == (thin_both, 1, thin_frames)
     assert thin.faces == CodecSpec(name="hsc", quality=2, slices=3)
-    assert frames_spec(thin) == CodecSpec(name="dicm", slices=1, bitstream_version=2 + version)
-    assert (faces.bitstream_version, faces.slices, frames_spec(faces)) == (4 + version, None, frames_spec(whole))
-    assert thinned_faces(thin, slices=0).bitstream_version == 6 + version
+    assert frames_spec(thin) == CodecSpec(name="dicm", slices=1, bitstream_version=thin_frames)
+    assert (faces.bitstream_version, faces.slices, frames_spec(faces)) == (thin_faces, None, frames_spec(whole))
+    assert thinned_faces(thin, slices=0).bitstream_version == thin_both
     assert len({codec_fingerprint(spec) for spec in (whole, thin, faces, thinned_faces(thin, slices=0))}) == 4
 
 
@@ -214,9 +223,9 @@ def test_faces_can_not_be_thickened_and_none_can_not_be_thinned() -> None:
 
 def test_versions_of_whole_faces_are_refused_for_thinned_ones_and_the_other_way_round() -> None:
     """Whoever knows the older versions alone can't take one for the other."""
-    with pytest.raises(CodecError, match=r"with faces thinned to 2 slices, must be 5 or 6, got 2"):
+    with pytest.raises(CodecError, match=r"with faces thinned to 2 slices, must be 5 or 6 or 11, got 2"):
         CodecSpec(name="dicm+hsc", bitstream_version=2, faces=CodecSpec(name="hsc", slices=2))
-    with pytest.raises(CodecError, match="'dicm\\+hsc' must be 1 or 2, got 6"):
+    with pytest.raises(CodecError, match="'dicm\\+hsc' must be 1 or 2 or 9, got 6"):
         CodecSpec(name="dicm+hsc", bitstream_version=6)
 
 
@@ -224,7 +233,8 @@ def test_the_fingerprint_of_thinned_faces_never_changes(tmp_path: Path) -> None:
     """Of made-up weights."""
     path = tmp_path / "weights.safetensors"
     path.write_bytes(b"weights")
-    spec = CodecSpec(name="dicm+hsc", weights=str(path), faces=CodecSpec(name="hsc", weights=str(path)))
+    faces = CodecSpec(name="hsc", weights=str(path))
+    spec = CodecSpec(name="dicm+hsc", weights=str(path), bitstream_version=2, faces=faces)
 
     assert (
         codec_fingerprint(thinned_faces(spec, slices=2))
@@ -238,4 +248,4 @@ def test_thinning_takes_nothing_from_faces() -> None:
 
     thin_spec = thinned(spec, slices=1)
 
-    assert (thin_spec.bitstream_version, thin_spec.slices, thin_spec.faces) == (4, 1, spec.faces)
+    assert (thin_spec.bitstream_version, thin_spec.slices, thin_spec.faces) == (10, 1, spec.faces)

@@ -24,6 +24,9 @@ FOLDER = Path(__file__).parent
 DICM_WEIGHTS = FOLDER / "dicm.safetensors"
 """Checkpoint of the golden dicm vaults."""
 
+MOTION_WEIGHTS = FOLDER / "dicm_motion.safetensors"
+"""Checkpoint of the golden vaults with moved frames: the same with maps."""
+
 HSC_WEIGHTS = FOLDER / "hsc.safetensors"
 """Checkpoint of the golden hsc vault."""
 

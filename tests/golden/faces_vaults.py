@@ -52,7 +52,7 @@ Row = dict[str, object]
 def make_dicm_hsc(store: Store, content: Content) -> None:
     """Six frames of two groups, with none to three faces, one of them of no bytes: whole, and thinned to one slice."""
     faces = CodecSpec(name="hsc", weights=str(HSC_WEIGHTS), quality=FACES_QUALITY)
-    spec = CodecSpec(name="dicm+hsc", weights=str(DICM_WEIGHTS), quality=6, faces=faces)
+    spec = CodecSpec(name="dicm+hsc", weights=str(DICM_WEIGHTS), quality=6, bitstream_version=2, faces=faces)
     codec = load_codec(spec)
     assert isinstance(codec, FacesCodec)
     rows, coded = draw_faces(codec.faces)
@@ -64,7 +64,7 @@ def make_dicm_hsc(store: Store, content: Content) -> None:
 def make_thinned_faces(store: Store, content: Content) -> None:
     """The same frames and faces, whose faces were thinned to two slices; then all to none and frames to one."""
     faces = CodecSpec(name="hsc", weights=str(HSC_WEIGHTS), quality=FACES_QUALITY)
-    whole = CodecSpec(name="dicm+hsc", weights=str(DICM_WEIGHTS), quality=6, faces=faces)
+    whole = CodecSpec(name="dicm+hsc", weights=str(DICM_WEIGHTS), quality=6, bitstream_version=2, faces=faces)
     codec = load_codec(whole)
     assert isinstance(codec, FacesCodec)
     plain = encode(codec.frames)

@@ -1,4 +1,4 @@
-"""The golden vault of codec dicm+hsc decodes to the same for ever, with the product and with the second reader."""
+"""The golden vaults of codec dicm+hsc decode to the same for ever, with the product and with the second reader."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from framevault.codecs.registry import load_codec
 from framevault.storage.index import load_manifests
 from framevault.storage.packs import Pack
 from framevault.workers.weights import find_pack_spec
-from tests.golden.content import DICM_WEIGHTS, HSC_WEIGHTS
+from tests.golden.content import DICM_WEIGHTS, HSC_WEIGHTS, MOTION_WEIGHTS
 from tests.storage.independent import faces as independent_faces
 from tests.storage.independent import vault as independent
 from tests.storage.independent.checkpoints import parse_checkpoint
@@ -31,8 +31,12 @@ NAME = "v1-dicm-hsc"
 FORMS: dict[str, set[tuple[Any, ...]]] = {
     "v1-dicm-hsc": {(2, None, None), (4, 1, None)},
     "v1-thinned-faces": {(6, None, 2), (8, 1, 0)},
+    "v1-motion-faces": {(9, None, None), (10, 1, None), (11, None, 2), (12, 1, 0)},
 }
 """Golden vaults, and the bitstream version, slices, and slices of faces of each run in them."""
+
+OF_FRAMES = {"v1-dicm-hsc": DICM_WEIGHTS, "v1-thinned-faces": DICM_WEIGHTS, "v1-motion-faces": MOTION_WEIGHTS}
+"""Checkpoints of the frames."""
 
 
 def region_numbers(face: CodedFace) -> dict[str, Any]:
@@ -59,7 +63,7 @@ def test_the_product_reads_frames_and_faces_to_the_bit(name: str) -> None:
         manifest = manifests[video["run_fp"]]
         ((segment_id, frames),) = video["segments"].items()
         pack = stored_pack(store, manifest, segment_id)
-        spec = find_pack_spec(pack.header, weights=[str(HSC_WEIGHTS), str(DICM_WEIGHTS)])
+        spec = find_pack_spec(pack.header, weights=[str(HSC_WEIGHTS), str(OF_FRAMES[name])])
         streams = [pack.payload(number) for number in range(len(frames))]
         codec = load_codec(spec)
         assert isinstance(codec, FacesCodec)
@@ -130,7 +134,7 @@ def load_pack_codec(pack: Pack) -> FacesCodec:
 @pytest.mark.parametrize("name", FORMS)
 def test_the_independent_reader_reads_frames_and_faces_to_the_bit(name: str) -> None:
     vault, expected = independent.open_vault(FOLDER / name), expected_of(name)
-    of_frames = DicmReader(parse_checkpoint(DICM_WEIGHTS.read_bytes()))
+    of_frames = DicmReader(parse_checkpoint(OF_FRAMES[name].read_bytes()))
     of_faces = HscReader(parse_checkpoint(HSC_WEIGHTS.read_bytes()))
 
     for video in expected["videos"]:
@@ -142,13 +146,14 @@ def test_the_independent_reader_reads_frames_and_faces_to_the_bit(name: str) -> 
         height, width = -(-pack.header["coded_height"] // 16), -(-pack.header["coded_width"] // 16)
         plain = [frame for _, frame in split]
         slices = pack.header["settings"].get("slices")
-        latents = of_frames.decode_segment(plain, height=height, width=width, slices=slices)
+        version = 9 if name == "v1-motion-faces" else 2
+        latents = of_frames.decode_segment(plain, height=height, width=width, slices=slices, version=version)
 
         face_slices = said.get("slices")
         assert (pack.header["codec"], said["version"]) == ("dicm+hsc", 1 if face_slices is None else 2)
         assert (pack.header["bitstream_version"], slices, face_slices) in FORMS[name]
         assert manifest.get("face_slices") == face_slices
-        assert pack.header["weights_digest"] == digest(DICM_WEIGHTS.read_bytes())
+        assert pack.header["weights_digest"] == digest(OF_FRAMES[name].read_bytes())
         assert said["weights"] == digest(HSC_WEIGHTS.read_bytes())
         assert [digest(latent.astype("<i4").tobytes()) for latent in latents] == [
             frame["decoded_sha256"] for frame in video["segments"][segment["segment_id"]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,23 +9,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
-from framevault.codecs.checkpoint import save_checkpoint
-from framevault.codecs.dicm.bitstream import Bitstream
 from framevault.codecs.dicm.codec import DicmCodec, load_dicm
-from framevault.codecs.dicm.entropy_model import EntropyNetworks
 from framevault.codecs.dicm.symbols import LatentGrid
-from framevault.codecs.dicm.temporal_model import TemporalNetworks
-from framevault.codecs.dicm.video import SegmentState, SkipRule
-from framevault.codecs.dicm.video_checkpoint import export_video
+from framevault.codecs.dicm.video import MOVED, SegmentState, SkipRule
 from framevault.codecs.entropy.coder import SymbolDecoder, SymbolEncoder
-from framevault.codecs.entropy.integer import IntConv2d
-from framevault.codecs.entropy.quantisation import RoundedConv2d, convert
-from framevault.codecs.entropy.tables import FlagTable
 from framevault.codecs.errors import BitstreamError
 from framevault.codecs.hsc.codec import load_hsc
 from framevault.codecs.spec import CODECS, CodecSpec
-from tests.codecs.dicm.toy import TOY_CONFIG, random_latents, save_toy, toy_entropy, toy_tables, toy_tensors
+from tests.codecs.dicm.moving_toy import random_field, random_segment, save_moving_toy, save_video_toy
+from tests.codecs.dicm.toy import random_latents, save_toy
 from tests.codecs.entropy.programs import Program, PushedSymbols, contents, decode, encode, programs
 from tests.codecs.hsc.toy import random_latents as random_hsc_latents
 from tests.codecs.hsc.toy import save_toy as save_toy_hsc
@@ -149,7 +142,7 @@ def toy(toy_path: Path) -> DicmCodec:
 def test_the_golden_vectors_of_checkpoints_decode(toy_path: Path) -> None:
     shipped = CodecSpec(name="dicm").checkpoint_path
     assert shipped is not None
-    assert CODECS["dicm"].bitstream_versions == (1, 2)
+    assert CODECS["dicm"].bitstream_versions == (1, 2, 9)
 
     for path in (shipped, toy_path):
         checkpoint = parse_checkpoint(path.read_bytes())
@@ -177,37 +170,19 @@ def test_dicm_streams_of_any_size_decode_to_the_same_latents(
 
 @pytest.fixture(scope="module")
 def video_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A toy with video mode: its networks of predicted frames are random too."""
-    config = replace(TOY_CONFIG, temporal=6)
-    tensors, _ = toy_tensors()
-    of_z, of_y = toy_tables()
-    running = EntropyNetworks(config, IntConv2d)
-    convert(toy_entropy(), running)
-    intra = Bitstream(
-        networks=running,
-        hyper_tables=of_z,
-        latent_tables=of_y,
-        num_hyper_channels=config.hyper,
-        skip_below=1,
-        num_coded=len(config.slices),
-    )
-    random = torch.Generator().manual_seed(3)
-    temporal = TemporalNetworks(config, RoundedConv2d)
-    with torch.no_grad():
-        for name, layer in temporal.named_modules():
-            if isinstance(layer, RoundedConv2d):
-                layer.conv.weight.normal_(0, 1.5 / layer.conv.weight[0].numel() ** 0.5, generator=random)
-                assert layer.conv.bias is not None
-                layer.conv.bias.normal_(0.0 if name.startswith("means") else 30.0, 10, generator=random)
-    flags = FlagTable(probabilities=torch.randint(1, 65536, (512,), generator=random).int().numpy())
-    path = tmp_path_factory.mktemp("video") / "toy.safetensors"
-    video = export_video(intra, config, temporal, flags)
-    save_checkpoint(path, {**tensors, **video}, codec="dicm", config=asdict(config))
-    return path
+    """A toy with video mode."""
+    return save_video_toy(tmp_path_factory.mktemp("video") / "toy.safetensors")
 
 
-def test_the_golden_vector_of_a_video_checkpoint_decodes(video_path: Path) -> None:
-    DicmReader(parse_checkpoint(video_path.read_bytes())).check_golden()
+@pytest.fixture(scope="module")
+def moving_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy with maps of motion, too."""
+    return save_moving_toy(tmp_path_factory.mktemp("motion") / "toy.safetensors")
+
+
+def test_the_golden_vectors_of_video_checkpoints_decode(video_path: Path, moving_path: Path) -> None:
+    for path in (video_path, moving_path):
+        DicmReader(parse_checkpoint(path.read_bytes())).check_golden()
 
 
 @settings(max_examples=15, deadline=None)
@@ -215,7 +190,7 @@ def test_the_golden_vector_of_a_video_checkpoint_decodes(video_path: Path) -> No
 def test_video_streams_of_any_size_decode_to_the_same_latents(
     video_path: Path, height: int, width: int, seed: int
 ) -> None:
-    codec = load_dicm(CodecSpec(name="dicm", weights=str(video_path)))
+    codec = load_dicm(CodecSpec(name="dicm", weights=str(video_path), bitstream_version=2))
     assert codec.video is not None
     grid, random = LatentGrid(height, width), np.random.default_rng(seed)
     y_nchw, z_nchw = random_latents(codec.networks.config, 6, grid=grid, seed=seed)
@@ -233,8 +208,83 @@ def test_video_streams_of_any_size_decode_to_the_same_latents(
 def test_a_predicted_frame_without_one_before_it_is_refused(video_path: Path) -> None:
     reader = DicmReader(parse_checkpoint(video_path.read_bytes()))
 
-    with pytest.raises(FormatError, match="kind 0, after 0 frames"):
-        reader.decode_segment([b""], height=2, width=2)
+    for version in (2, 9):
+        with pytest.raises(FormatError, match="kind 0, after 0 frames"):
+            reader.decode_segment([b""], height=2, width=2, version=version)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    height=st.integers(1, 7),
+    width=st.integers(1, 7),
+    slices=st.sampled_from([None, 0, 1, 2]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_moved_frames_of_any_size_and_slices_decode_to_the_same_latents(
+    moving_path: Path, height: int, width: int, slices: int | None, seed: int
+) -> None:
+    codec = load_dicm(CodecSpec(name="dicm", weights=str(moving_path), slices=slices))
+    assert codec.video is not None
+    grid, version = LatentGrid(height, width), codec.spec.bitstream_version
+    streams, coded_nchw = random_segment(codec, 6, grid=grid, seed=seed)
+    reader = DicmReader(parse_checkpoint(moving_path.read_bytes()))
+
+    latent16_nchw = codec.video.decode(SegmentState(), streams, grid, device="cpu")
+
+    found = reader.decode_segment(streams, height=height, width=width, slices=slices, version=version)
+    assert version == (9 if slices is None else 10)
+    assert torch.equal(latent16_nchw, coded_nchw)
+    assert torch.equal(torch.from_numpy(np.stack(found)).float(), latent16_nchw)
+
+
+def test_a_moved_frame_without_slices_is_what_was_carried(moving_path: Path) -> None:
+    """Framevault writes none, but other writers may."""
+    codec = load_dicm(CodecSpec(name="dicm", weights=str(moving_path), slices=0))
+    assert codec.video is not None
+    assert codec.video.motion is not None
+    grid = LatentGrid(4, 5)
+    (lead,), latent_nchw = random_segment(codec, 1, grid=grid, seed=1)
+    field, flags_hw = random_field(grid, np.random.default_rng(2)), np.random.default_rng(3).random((4, 5)) < 0.5
+    encoder = SymbolEncoder()
+    encoder.push(np.array([MOVED], np.int32), np.zeros(1, np.uint8), codec.video.kind_table)
+    codec.video.motion.push(encoder, field, np.zeros((4, 5), np.bool_))
+    encoder.push_flags(flags_hw, np.zeros((4, 5), np.bool_), codec.video.flag_table)
+    streams = [lead, encoder.finish()]
+
+    latent16_nchw = codec.video.decode(SegmentState(), streams, grid, device="cpu")
+
+    reader = DicmReader(parse_checkpoint(moving_path.read_bytes()))
+    found = reader.decode_segment(streams, height=4, width=5, slices=0, version=10)
+    assert torch.equal(latent16_nchw[1], codec.video.motion.carry(latent_nchw[0], field))
+    assert torch.equal(torch.from_numpy(np.stack(found)).float(), latent16_nchw)
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), edit=st.tuples(st.integers(0, 10_000), st.integers(0, 255)))
+def test_both_refuse_the_same_damaged_moved_frames(moving_path: Path, seed: int, edit: tuple[int, int]) -> None:
+    codec = load_dicm(CodecSpec(name="dicm", weights=str(moving_path), slices=1))
+    assert codec.video is not None
+    grid = LatentGrid(3, 4)
+    streams, _ = random_segment(codec, 4, grid=grid, seed=seed)
+    damaged = bytearray(streams[3])
+    if damaged:
+        damaged[edit[0] % min(len(damaged), 12)] = edit[1]
+    streams[3] = bytes(damaged)
+    reader = DicmReader(parse_checkpoint(moving_path.read_bytes()))
+    product: Tensor | None
+    independent: Tensor | None
+    try:
+        product = codec.video.decode(SegmentState(), streams, grid, device="cpu")
+    except BitstreamError:
+        product = None
+    try:
+        found = reader.decode_segment(streams, height=3, width=4, slices=1, version=10)
+        independent = torch.from_numpy(np.stack(found)).float()
+    except FormatError:
+        independent = None
+
+    assert (product is None) == (independent is None)
+    assert product is None or independent is None or torch.equal(product, independent)
 
 
 @pytest.fixture(scope="module")

@@ -73,7 +73,7 @@ class DicmParts:
             before = replace(state)
             y_nchw, z_nchw = self._codec.latents(rgb_nchw)
             symbols = self._bitstream.find_symbols(y_nchw, z_nchw)
-            streams = tuple(self._encode(state, y_nchw, z_nchw))
+            streams = tuple(self._encode(state, rgb_nchw, y_nchw, z_nchw))
             coded.append(
                 CodedBatch(
                     rgb_nchw=rgb_nchw,
@@ -87,11 +87,12 @@ class DicmParts:
             )
         return coded
 
-    def _encode(self, state: SegmentState, y_nchw: Tensor, z_nchw: Tensor) -> list[bytes]:
+    def _encode(self, state: SegmentState, rgb_nchw: Tensor, y_nchw: Tensor, z_nchw: Tensor) -> list[bytes]:
         if not self._is_video:
             return self._bitstream.encode(y_nchw, z_nchw)
         assert self._codec.video is not None
-        return self._codec.video.encode(state, y_nchw, z_nchw, rule=SkipRule())
+        brightness_nyx = self._codec.brightness(rgb_nchw)
+        return self._codec.video.encode(state, y_nchw, z_nchw, rule=SkipRule(), brightness_nyx=brightness_nyx)
 
     def _decode(self, state: SegmentState, streams: Sequence[bytes], grid: LatentGrid) -> Tensor:
         device = self._codec.spec.device
@@ -120,8 +121,8 @@ class DicmParts:
         }
 
     def encode(self, batch: CodedBatch) -> None:
-        """Latents to streams."""
-        self._encode(replace(batch.state), batch.y_nchw, batch.z_nchw)
+        """Latents to streams; where frames are moved, what moved is looked for in the pixels."""
+        self._encode(replace(batch.state), batch.rgb_nchw, batch.y_nchw, batch.z_nchw)
 
     def decode(self, batch: CodedBatch) -> None:
         """Streams to latents."""

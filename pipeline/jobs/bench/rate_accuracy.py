@@ -220,7 +220,8 @@ def _coders(codecs: CodecSettings, data: DataSettings, *, has_video: bool, is_vi
         require_encoder(ENCODERS[anchor])
     models = [load_anchor(name, path) for name, path in codecs.anchor_checkpoints]
     yield PixelCoder()
-    versions = CODECS["dicm"].bitstream_versions if is_video and has_video else (1,)
+    intra, *_, usual = CODECS["dicm"].bitstream_versions
+    versions = (intra, usual) if is_video and has_video else (intra,)
     for version, quality in itertools.product(versions, codecs.qualities):
         spec = CodecSpec(name="dicm", quality=quality, weights=codecs.weights, bitstream_version=version)
         for slices in codecs.slices or (None,):

@@ -15,7 +15,7 @@ from framevault.codecs.dicm.bitstream import Bitstream
 from framevault.codecs.dicm.checkpoint import GoldenVector, check_golden, export_tensors, read_tensors
 from framevault.codecs.dicm.codec import DicmCodec, load_dicm
 from framevault.codecs.dicm.config import DicmConfig
-from framevault.codecs.dicm.video_checkpoint import check_golden_video, read_video, video_names
+from framevault.codecs.dicm.video_checkpoint import read_video, video_names
 from framevault.codecs.entropy.integer import IntConv2d
 from framevault.codecs.entropy.latents import NUM_SCALES
 from framevault.codecs.entropy.tables import FrequencyTables
@@ -351,7 +351,7 @@ def test_a_damaged_golden_stream_is_a_mismatch(tmp_path: Path, stored: tuple[Ten
 
 
 def test_trying_a_machine_on_the_shipped_checkpoint_takes_no_time() -> None:
-    """Best of five, frames by themselves and predicted ones: a worker does it once at its start."""
+    """Best of five, frames by themselves, predicted and moved ones: a worker does it once at its start."""
     tensors, config_json = load_checkpoint(CodecSpec(name="dicm").checkpoint_path or Path(), codec="dicm")
     config = DicmConfig.from_json(config_json)
     alone = {name: tensor for name, tensor in tensors.items() if name not in video_names(config)}
@@ -362,7 +362,7 @@ def test_trying_a_machine_on_the_shipped_checkpoint_takes_no_time() -> None:
     for _ in range(5):
         start = time.perf_counter()
         check_golden(bitstream, golden, name="shipped", device="cpu")
-        check_golden_video(*video, name="shipped", device="cpu")
+        video.check(name="shipped", device="cpu")
         seconds.append(time.perf_counter() - start)
 
     assert min(seconds) < GENEROUS_S
@@ -372,4 +372,11 @@ def test_the_shipped_checkpoint_fits_its_row() -> None:
     tensors, _ = load_checkpoint(Path(CodecSpec(name="dicm").checkpoint_path or ""), codec="dicm")
 
     assert CODECS["dicm"].checkpoint is not None
-    assert {name.split(".")[0] for name in tensors} == {"networks", "entropy", "temporal", "tables", "golden"}
+    assert {name.split(".")[0] for name in tensors} == {
+        "networks",
+        "entropy",
+        "temporal",
+        "motion",
+        "tables",
+        "golden",
+    }

@@ -44,7 +44,13 @@ def test_the_shipped_checkpoint_has_the_usual_widths() -> None:
 
     usual = DicmConfig.usual("mobilenet_v2", blocks=stored.blocks)
 
-    assert replace(stored, temporal=0, skip_below=usual.skip_below) == usual
+    assert replace(stored, temporal=0, motion=0, skip_below=usual.skip_below) == usual
+
+
+@pytest.mark.parametrize(("temporal", "motion"), [(6, 21), (0, 3), (6, -1)])
+def test_what_can_not_be_carried_is_refused(temporal: int, motion: int) -> None:
+    with pytest.raises(ValueError, match=f"motion must be .*, got {motion}"):
+        replace(TOY_CONFIG, temporal=temporal, motion=motion)
 
 
 def test_an_unknown_backbone_is_refused_with_the_names_there_are() -> None:

@@ -9,10 +9,12 @@ import torch
 from framevault.codecs.dicm.bitstream import Bitstream
 from framevault.codecs.dicm.codec import DicmCodec, load_dicm
 from framevault.codecs.dicm.symbols import LatentGrid
+from framevault.codecs.dicm.video import SegmentState
 from framevault.codecs.errors import GoldenMismatchError
 from framevault.codecs.spec import CodecSpec
 from framevault.codecs.testing import smooth_frames
-from tests.codecs.dicm.toy import random_latents
+from tests.codecs.dicm.moving_toy import random_segment
+from tests.codecs.dicm.toy import random_latents, texture
 
 pytestmark = pytest.mark.gpu
 
@@ -46,6 +48,48 @@ def test_latents_code_to_the_same_streams_and_symbols(
         on_gpu.bitstream.decode(streams, grid, device="cuda").cpu(),
         on_cpu.bitstream.decode(streams, grid, device="cpu"),
     )
+
+
+@pytest.fixture(params=[2, 9])
+def video_pair(request: pytest.FixtureRequest) -> tuple[DicmCodec, DicmCodec]:
+    """The shipped codec on both, at a quality at which much is predicted."""
+    spec = CodecSpec(name="dicm", quality=4, bitstream_version=request.param)
+    return load_dicm(spec), load_dicm(dataclasses.replace(spec, device="cuda"))
+
+
+@pytest.mark.parametrize("writer", [0, 1])
+def test_streams_of_video_cross_devices(video_pair: tuple[DicmCodec, DicmCodec], writer: int) -> None:
+    """Of a picture that drifts to the right: in version 9, frames are moved."""
+    encoding, decoding = video_pair[writer], video_pair[1 - writer]
+    picture = texture(1, 100, 150)
+    frames = torch.stack([picture.roll(6 * number, dims=2) for number in range(8)])
+    encoder, state, num_moved = encoding.encoder(height=100, width=150), SegmentState(), 0
+    assert decoding.video is not None
+
+    for frame_chw in frames:
+        (stream,) = encoder.encode(frame_chw[None])
+        frame = decoding.video.decode_all(state, stream, LatentGrid(7, 10), device=decoding.spec.device)
+
+        assert encoder.state.latent16_mhw is not None
+        assert torch.equal(frame.latent16_mhw.cpu(), encoder.state.latent16_mhw.cpu())
+        num_moved += frame.motion is not None
+    assert (num_moved > 3) == (encoding.spec.bitstream_version == 9)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_moved_frames_code_to_the_same_streams_and_symbols(moving_path: Path, grid: LatentGrid) -> None:
+    """Of vectors of all lengths and latents of every magnitude up to a million."""
+    spec = CodecSpec(name="dicm", weights=str(moving_path), bitstream_version=9)
+    on_cpu, on_gpu = load_dicm(spec), load_dicm(dataclasses.replace(spec, device="cuda"))
+    assert on_gpu.video is not None
+
+    streams, coded_nmhw = random_segment(on_cpu, 12, grid=grid, seed=1)
+
+    again, coded_there_nmhw = random_segment(on_gpu, 12, grid=grid, seed=1)
+    decoded_nmhw = on_gpu.video.decode(SegmentState(), streams, grid, device="cuda")
+    assert again == streams
+    assert torch.equal(coded_there_nmhw.cpu(), coded_nmhw)
+    assert torch.equal(decoded_nmhw.cpu(), coded_nmhw)
 
 
 @pytest.mark.parametrize("writer", [0, 1])

@@ -8,13 +8,14 @@ from torch import Tensor
 
 from framevault.codecs.dicm.codec import DicmCodec, grid_of, load_dicm
 from framevault.codecs.dicm.thinning import IntraThinner, VideoThinner
-from framevault.codecs.dicm.video import SegmentState, SkipRule, is_intra
+from framevault.codecs.dicm.video import SegmentState, SkipRule
 from framevault.codecs.spec import CodecSpec, thinned
 from framevault.codecs.testing import CodecTests, ThinningTests, smooth_frames
 
 SIZE = {"height": 96, "width": 160}
 INTRA = CodecSpec(name="dicm", quality=8, bitstream_version=1)
 VIDEO = CodecSpec(name="dicm", quality=8, bitstream_version=2)
+MOTION = CodecSpec(name="dicm", quality=8, bitstream_version=9)
 
 
 class TestFramesByThemselves(ThinningTests):
@@ -29,6 +30,12 @@ class TestPredictedFrames(ThinningTests):
     spec = VIDEO
 
 
+class TestMovedFrames(ThinningTests):
+    """Version 9 becomes 10."""
+
+    spec = MOTION
+
+
 class TestTheCodecOfThinnedFrames(CodecTests):
     """Version 3 with nothing but the hyper-latent is a codec as any other."""
 
@@ -41,14 +48,20 @@ class TestTheCodecOfThinnedVideo(CodecTests):
     spec = thinned(VIDEO, slices=2)
 
 
+class TestTheCodecOfThinnedMotion(CodecTests):
+    """And version 10."""
+
+    spec = thinned(MOTION, slices=2)
+
+
 @pytest.fixture(scope="module")
 def intra() -> DicmCodec:
     return load_dicm(INTRA)
 
 
-@pytest.fixture(scope="module")
-def video() -> DicmCodec:
-    return load_dicm(VIDEO)
+@pytest.fixture(scope="module", params=[VIDEO, MOTION], ids=["predicted", "moved"])
+def video(request: pytest.FixtureRequest) -> DicmCodec:
+    return load_dicm(request.param)
 
 
 def latents_of(codec: DicmCodec, streams: list[bytes]) -> Tensor:
@@ -99,7 +112,7 @@ def test_the_decoder_of_thinned_video_sees_what_the_thinner_coded_against(video:
         assert thinner.coded.latent16_mhw is not None
         coded.append(thinner.coded.latent16_mhw)
 
-    assert [is_intra(stream) for stream in thin_streams] == [True] + 7 * [False]
+    assert [video.is_independent(stream) for stream in thin_streams] == [True] + 7 * [False]
     assert torch.equal(latents_of(video.restricted_to(2), thin_streams), torch.stack(coded))
 
 

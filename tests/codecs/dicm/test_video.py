@@ -10,7 +10,7 @@ from torch.nn import functional
 from framevault.codecs.dicm.codec import DicmCodec, load_dicm
 from framevault.codecs.dicm.symbols import LatentGrid
 from framevault.codecs.dicm.temporal_model import change_of, gather_neighbourhoods
-from framevault.codecs.dicm.video import SegmentState, SkipRule, find_changes, is_intra, round_to_zero
+from framevault.codecs.dicm.video import SegmentState, SkipRule, find_changes, round_to_zero
 from framevault.codecs.entropy.latents import MEAN_STEPS, context_of
 from framevault.codecs.errors import BitstreamError, CheckpointError, CodecError
 from framevault.codecs.spec import CodecSpec
@@ -84,7 +84,7 @@ def test_a_scene_cut_is_coded_by_itself(codec: DicmCodec) -> None:
 
     streams = codec.encoder(**SIZE).encode(frames)
 
-    assert [is_intra(stream) for stream in streams] == [True, False, True, False]
+    assert [codec.is_independent(stream) for stream in streams] == [True, False, True, False]
 
 
 def test_a_predicted_frame_needs_the_one_before_it(codec: DicmCodec) -> None:

@@ -8,8 +8,10 @@ grid.
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from framevault.codecs.checkpoint import save_checkpoint
 from framevault.codecs.dicm.checkpoint import export_tensors
@@ -96,3 +98,10 @@ def random_latents(config: DicmConfig, num_frames: int, *, grid: LatentGrid, see
     z_nchw = torch.randn(num_frames, config.hyper, grid.hyper_height, grid.hyper_width, generator=random)
     spread_n = torch.tensor([MAGNITUDES[n % len(MAGNITUDES)] for n in range(num_frames)])[:, None, None, None]
     return y_nchw * spread_n, torch.round(z_nchw * spread_n)
+
+
+def texture(seed: int, height: int, width: int) -> Tensor:
+    """Draw soft spots of some pixels, uint8 [3, height, width]."""
+    noise = torch.from_numpy(np.random.default_rng(seed).random((3, height, width), np.float32))
+    soft = functional.avg_pool2d(noise[None], 7, stride=1, padding=3)[0]
+    return ((soft - soft.mean()) / soft.std() * 45 + 128).clamp(0, 255).byte()

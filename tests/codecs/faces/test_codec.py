@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from framevault.codecs.base import Codec, SupportsLatents, SupportsRepeats, SupportsThinning
-from framevault.codecs.dicm.codec import DicmCodec, load_dicm
+from framevault.codecs.dicm.codec import DicmCodec, grid_of, load_dicm
 from framevault.codecs.errors import BitstreamError, CheckpointError, CodecError
 from framevault.codecs.faces.codec import FacesCodec, load_faces
 from framevault.codecs.faces.framing import CodedFace, join_stream, split_stream
@@ -15,6 +15,7 @@ from framevault.codecs.hsc.codec import HscCodec
 from framevault.codecs.registry import load_codec
 from framevault.codecs.spec import CodecSpec, frames_spec, thinned, thinned_faces
 from framevault.codecs.testing import CodecTests, ThinningTests, smooth_frames
+from tests.codecs.dicm.moving_toy import random_segment
 from tests.codecs.faces.joining import JoiningCodec, made_up_faces, with_faces
 
 SIZE = {"height": 48, "width": 80}
@@ -172,6 +173,33 @@ def test_faces_and_frames_are_thinned_together_as_one_after_the_other(codec: Fac
     assert between.part_thinner(**SIZE, slices=1, face_slices=0).thin(few) == both
     with pytest.raises(CodecError, match="slices must be 0 to 3, fewer than the 4 of the streams, got 4"):
         between.part_thinner(**SIZE, face_slices=4)
+
+
+@pytest.mark.parametrize("slices", [None, 1])
+@pytest.mark.parametrize("face_slices", [None, 0])
+def test_moved_frames_are_those_of_dicm_whatever_was_thinned(
+    moving: DicmCodec, slices: int | None, face_slices: int | None
+) -> None:
+    """Versions 9 to 12."""
+    grid = grid_of(**SIZE)
+    plain, _ = random_segment(moving, 8, grid=grid, seed=1)
+    whole = CodecSpec(name="dicm+hsc", weights=moving.spec.weights, bitstream_version=9)
+    few, spec = moving, whole
+    codec = load_faces(whole)
+    streams = [join_stream(frame, []) for frame in plain]
+    if slices is not None:
+        spec, few = thinned(spec, slices=slices), load_dicm(thinned(moving.spec, slices=slices))
+        streams = codec.thinner(**SIZE, slices=slices).thin(streams)
+        plain = moving.thinner(**SIZE, slices=slices).thin(plain)
+    if face_slices is not None:
+        spec = thinned_faces(spec, slices=face_slices)
+
+    reader = load_faces(spec)
+
+    assert spec.bitstream_version == {(None, None): 9, (1, None): 10, (None, 0): 11, (1, 0): 12}[slices, face_slices]
+    assert [split_stream(stream).frame for stream in streams] == plain
+    assert [reader.is_independent(stream) for stream in streams] == [few.is_independent(stream) for stream in plain]
+    assert torch.equal(reader.decoder(**SIZE).decode(streams), few.decoder(**SIZE).decode(plain))
 
 
 def test_a_damaged_face_is_named_by_frame_and_number(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tests.storage.independent.documents import require
 
-DTYPES = {"U8": "u1", "I16": "<i2", "I32": "<i4"}
+DTYPES = {"U8": "u1", "I8": "i1", "I16": "<i2", "I32": "<i4"}
 """Those that bitstreams use."""
 
 

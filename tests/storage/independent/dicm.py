@@ -1,4 +1,4 @@
-"""Streams of codec `dicm`, bitstream versions 1 to 4, from FORMAT.md: latents of integers, in numpy's int64.
+"""Streams of codec `dicm`, bitstream versions 1 to 4, 9 and 10, from FORMAT.md: latents of integers, in numpy's int64.
 
 Letters in shapes: C channels, M those of the latent, h and w positions of the latent grid, P coded positions.
 """
@@ -11,12 +11,16 @@ from numpy.typing import NDArray
 from tests.storage.independent.checkpoints import Checkpoint
 from tests.storage.independent.documents import require
 from tests.storage.independent.entropy import Integers, StreamReader, Tables
+from tests.storage.independent.motion import carry, read_field
 
-PREDICTED, INTRA = 0, 1
-"""Kinds of frames in version 2."""
+PREDICTED, INTRA, MOVED = 0, 1, 2
+"""Kinds of frames."""
 
 KINDS = Tables([[0, 65279, 65535, 65536]], [0])
-"""How likely they are."""
+"""How likely the first two are in versions 2 and 4."""
+
+MOTION_KINDS = Tables([[0, 45000, 45256, 65535, 65536]], [0])
+"""How likely they are in versions 9 and 10."""
 
 
 @dataclass(frozen=True)
@@ -63,21 +67,30 @@ class DicmReader:
         return np.concatenate(latents), z_chw
 
     def decode_segment(
-        self, streams: list[bytes], *, height: int, width: int, slices: int | None = None
+        self, streams: list[bytes], *, height: int, width: int, slices: int | None = None, version: int = 2
     ) -> list[Integers]:
-        """Return the latents of a segment's first frames, each [M, h, w]; slices are for version 4."""
+        """Return the latents of a segment's first frames, each [M, h, w]; slices are for versions 4 and 10."""
         latents: list[Integers] = []
-        flags_hw = [[False] * width for _ in range(height)]
+        unset_hw = [[False] * width for _ in range(height)]
+        flags_hw = moved_hw = unset_hw
         for stream in streams:
             reader = StreamReader(stream)
-            (kind,) = reader.symbols([0], KINDS)
-            require(kind == INTRA or (kind == PREDICTED and bool(latents)), f"kind {kind}, after {len(latents)} frames")
+            (kind,) = reader.symbols([0], MOTION_KINDS if version in {9, 10} else KINDS)
+            known = {INTRA, *([PREDICTED] if latents else [])}
+            if version in {9, 10} and latents and self.checkpoint.config.get("motion", 0):
+                known.add(MOVED)
+            require(kind in known, f"kind {kind}, after {len(latents)} frames")
             if kind == INTRA:
                 latents.append(self.read_intra(reader, height=height, width=width, slices=slices)[0])
-                flags_hw = [[False] * width for _ in range(height)]
+                flags_hw = moved_hw = unset_hw
             else:
+                before_chw = latents[-1]
+                if kind == MOVED:
+                    field = read_field(reader, self.checkpoint, moved_hw)
+                    before_chw = carry(self.checkpoint, before_chw, field)
+                moved_hw = field.moved_hw if kind == MOVED else unset_hw
                 flags_hw = reader.flags(flags_hw, self.checkpoint.tensors["tables.flags"].tolist())
-                latents.append(self._read_predicted(reader, latents[-1], np.array(flags_hw), slices=slices))
+                latents.append(self._read_predicted(reader, before_chw, np.array(flags_hw), slices=slices))
             reader.finish()
         return latents
 
@@ -91,11 +104,19 @@ class DicmReader:
         )
         require(np.array_equal(z_chw, tensors["golden.z"][0]), "the golden vector decodes to another hyper-latent")
         if self.checkpoint.config.get("temporal", 0):
-            joined = tensors["golden.video.streams"].astype(np.uint8).tobytes()
-            first, second = tensors["golden.video.lengths"].tolist()
-            require(first + second == len(joined), "golden.video.lengths")
-            latents = self.decode_segment([joined[:first], joined[first:]], height=7, width=5)
-            require(np.array_equal(latents, tensors["golden.video.latent16"]), "the golden video decodes to others")
+            self._check_golden_segment("golden.video", version=2)
+        if self.checkpoint.config.get("motion", 0):
+            self._check_golden_segment("golden.motion", version=9)
+
+    def _check_golden_segment(self, name: str, *, version: int) -> None:
+        tensors = self.checkpoint.tensors
+        joined = tensors[f"{name}.streams"].astype(np.uint8).tobytes()
+        lengths = tensors[f"{name}.lengths"].tolist()
+        require(sum(lengths) == len(joined), f"{name}.lengths")
+        ends = [sum(lengths[: number + 1]) for number in range(len(lengths))]
+        streams = [joined[end - length : end] for length, end in zip(lengths, ends, strict=True)]
+        latents = self.decode_segment(streams, height=7, width=5, version=version)
+        require(np.array_equal(latents, tensors[f"{name}.latent16"]), f"{name} decodes to others")
 
     def _read_predicted(
         self, reader: StreamReader, previous_chw: Integers, flags_hw: NDArray[np.bool_], *, slices: int | None
