@@ -19,7 +19,7 @@ def test_batches_are_coded_as_the_encoder_codes_them(version: int) -> None:
     """Also where frames are moved: finding that takes time."""
     codec = load_dicm(CodecSpec(name="dicm", quality=4, bitstream_version=version))
     picture = texture(1, 96, 160)
-    calls = torch.stack([picture.roll(6 * number, dims=2) for number in range(6)]).split(3)
+    calls = torch.split(torch.stack([picture.roll(6 * number, dims=2) for number in range(6)]), 3)
     encoder = codec.encoder(**SIZE)
 
     coded = DicmParts(codec).code(calls)
