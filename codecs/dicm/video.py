@@ -72,9 +72,9 @@ class SkipRule:
     """Squared error, in squared steps over all channels, that coding a position must save."""
     largest_change: float = 1.5
     """A latent that moved by more steps is coded in any case."""
-    moved_gain: float = 2.0
+    moved_gain: float = 1.2
     """`least_gain` of positions that come from elsewhere: what moves is no noise, and often what is looked for."""
-    moved_change: float = 1.0
+    moved_change: float = 0.8
     """`largest_change` of these."""
     most_coded: float = 0.4
     """From this share of coded positions on, the frame is coded in both ways."""
