@@ -126,7 +126,8 @@ def test_errors_of_thinned_video_do_not_add_up(video: DicmCodec) -> None:
     change16_nmhw = (found - latents_of(video, streams))[:, :kept].abs()
     largest = SkipRule().largest_change * 16
     assert float(change16_nmhw.max()) <= largest
-    assert float(change16_nmhw[-6:].mean()) <= 1.5 * float(change16_nmhw[1:7].mean()) + 0.5
+    # In sixteenths: a mean of one, or one and a half times what it was at first.
+    assert float(change16_nmhw[-6:].mean()) <= 1.5 * float(change16_nmhw[1:7].mean()) + 1
 
 
 def test_a_still_scene_costs_no_more_than_before(video: DicmCodec) -> None:
