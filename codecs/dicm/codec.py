@@ -28,9 +28,10 @@ from framevault.codecs.dicm.checkpoint import check_golden, read_tensors
 from framevault.codecs.dicm.config import DicmConfig
 from framevault.codecs.dicm.motion_search import half_brightness
 from framevault.codecs.dicm.networks import LATENT_STRIDE, DicmNetworks, EncoderNetworks
+from framevault.codecs.dicm.skipping import SkipRule
 from framevault.codecs.dicm.symbols import HYPER_RATIO, LatentGrid
 from framevault.codecs.dicm.thinning import IntraThinner, VideoThinner
-from framevault.codecs.dicm.video import SegmentState, SkipRule, VideoBitstream
+from framevault.codecs.dicm.video import SegmentState, VideoBitstream
 from framevault.codecs.dicm.video_checkpoint import read_video, video_names
 from framevault.codecs.entropy.latents import MEAN_STEPS
 from framevault.codecs.errors import CheckpointError

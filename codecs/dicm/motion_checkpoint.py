@@ -22,7 +22,8 @@ from framevault.codecs.dicm.checkpoint import GOLDEN_GRID
 from framevault.codecs.dicm.config import DicmConfig
 from framevault.codecs.dicm.golden_streams import GoldenVideo, golden_tensors, read_golden
 from framevault.codecs.dicm.motion import NEIGHBOURHOOD, STEPS, Motion, MotionField
-from framevault.codecs.dicm.video import DecodedFrame, SegmentState, SkipRule, VideoBitstream
+from framevault.codecs.dicm.skipping import SkipRule
+from framevault.codecs.dicm.video import DecodedFrame, SegmentState, VideoBitstream
 from framevault.codecs.entropy.latents import MEAN_STEPS
 from framevault.codecs.entropy.tables import FlagTable
 

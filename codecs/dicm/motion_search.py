@@ -2,13 +2,12 @@
 
 Blocks of 32 x 32 pixels around the latent positions are looked for in the frame before, on brightness at a quarter and
 then half of the resolution. That only gives candidates: whether a vector is worth its bits is decided by the latents
-that it predicts. Letters in shapes: h and w positions of the latent grid, Y and X pixels, P positions that
-changed, K pixels of a window's side, V candidates.
+that it predicts. Letters in shapes: h and w positions of the latent grid, Y and X pixels, P positions that changed, K
+pixels of a window's side, V candidates.
 """
 
 import itertools
 from collections import Counter
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from framevault.codecs.dicm.motion import MOST_VECTORS, Motion, MotionField
+from framevault.codecs.dicm.skipping import SkipRule
 from framevault.codecs.entropy.latents import MEAN_STEPS
 from framevault.codecs.entropy.tables import Int32Array, Uint8Array
 
@@ -38,31 +38,12 @@ VECTOR_BITS, MOVED_BITS, CODED_BITS = 40.0, 3.0, 6.0
 """What a vector costs with its map of flags, a position that moved, and one that is coded whatever is in it: rough."""
 
 
-class Threshold(NamedTuple):
-    """From where on a position is coded."""
-
-    least_gain: float
-    """Squared error, in squared steps over all channels, that coding must save."""
-    largest_change: float
-    """A latent that differs by more steps is coded in any case."""
-
-    def bits(self, change_cn: Tensor) -> Tensor:
-        """Return about what positions cost whose latents differ by so much from what predicts them, [n] of [C, n]."""
-        left_cn = change_cn - change_cn.round()
-        gain_n = (change_cn.square() - left_cn.square()).sum(dim=0)
-        is_coded_n = (gain_n > self.least_gain) | (change_cn.abs().amax(dim=0) > self.largest_change)
-        coded_n = CODED_BITS + 1.2 * torch.log2(1 + 3 * change_cn.abs()).sum(dim=0)
-        # Error that is left alone is worth something, too.
-        return torch.where(is_coded_n, coded_n, 0.05 * change_cn.square().sum(dim=0))
-
-
-class Thresholds(NamedTuple):
-    """From where on positions are coded."""
-
-    still: Threshold
-    """Those that are where they were."""
-    moved: Threshold
-    """Those that come from elsewhere."""
+def rough_bits(change_cn: Tensor, *, rule: SkipRule, is_moved: bool) -> Tensor:
+    """Return about what positions cost whose latents differ by so much from what predicts them, [n] of [C, n]."""
+    coded_n = CODED_BITS + 1.2 * torch.log2(1 + 3 * change_cn.abs()).sum(dim=0)
+    # Error that is left alone is worth something, too.
+    left_alone_n = 0.05 * change_cn.square().sum(dim=0)
+    return torch.where(rule.is_coded(change_cn, is_moved=is_moved), coded_n, left_alone_n)
 
 
 def half_brightness(frames_nchw: Tensor) -> Tensor:
@@ -82,7 +63,7 @@ def find_motion(
     motion: Motion,
     brightness_yx: Tensor,
     previous_yx: Tensor,
-    thresholds: Thresholds,
+    rule: SkipRule,
 ) -> MotionField | None:
     """Find what of a frame is better predicted from elsewhere; None if nothing is worth its bits.
 
@@ -93,7 +74,7 @@ def find_motion(
         motion: The checkpoint's.
         brightness_yx: The frame's, of `half_brightness`.
         previous_yx: Of the frame before.
-        thresholds: From where on positions are coded.
+        rule: Which positions are coded.
     """
     positions_p = torch.nonzero(changed_hw.flatten())[:, 0]
     if len(positions_p) < LEAST_CHANGED:
@@ -104,11 +85,12 @@ def find_motion(
     num_judged = min(len(y_chw), motion.num_channels)
     y_cp = y_chw[:num_judged].flatten(1)[:, positions_p]
     still_cp = previous16_mhw[:num_judged].flatten(1)[:, positions_p] * (1 / MEAN_STEPS)
-    best_p = thresholds.still.bits(y_cp - still_cp)
+    best_p = rough_bits(y_cp - still_cp, rule=rule, is_moved=False)
 
     def moved_bits(vector: tuple[int, int]) -> Tensor:
         predicted_cp = motion.predict(previous16_mhw, positions_p, vector, dtype=torch.float32)[:num_judged]
-        return MOVED_BITS + thresholds.moved.bits(y_cp - predicted_cp * (1 / MEAN_STEPS))
+        change_cp = y_cp - predicted_cp * (1 / MEAN_STEPS)
+        return MOVED_BITS + rough_bits(change_cp, rule=rule, is_moved=True)
 
     bits_vp = torch.stack([moved_bits(vector) for vector in candidates])
     number_p = torch.zeros(len(positions_p), dtype=torch.uint8, device=y_chw.device)

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 import torch
 
 from framevault.codecs.dicm.bitstream import Bitstream
+from framevault.codecs.dicm.skipping import SkipRule
 from framevault.codecs.dicm.symbols import LatentGrid
-from framevault.codecs.dicm.video import SegmentState, SkipRule, VideoBitstream
+from framevault.codecs.dicm.video import SegmentState, VideoBitstream
 from framevault.codecs.entropy.coder import SymbolDecoder
 from framevault.codecs.entropy.latents import MEAN_STEPS
 from framevault.codecs.errors import BitstreamError

@@ -27,8 +27,9 @@ import torch
 from torch import Tensor
 
 from framevault.codecs.dicm.bitstream import BatchSymbols, Bitstream, check_numbers
-from framevault.codecs.dicm.motion import Motion, MotionField
-from framevault.codecs.dicm.motion_search import Threshold, Thresholds, find_motion
+from framevault.codecs.dicm.motion import LATENT_LIMIT, Motion, MotionField
+from framevault.codecs.dicm.motion_search import find_motion
+from framevault.codecs.dicm.skipping import SkipRule, find_changes, round_to_zero
 from framevault.codecs.dicm.symbols import LatentGrid
 from framevault.codecs.dicm.temporal_model import TemporalNetworks, change_of, gather_neighbourhoods
 from framevault.codecs.entropy.coder import SymbolDecoder, SymbolEncoder
@@ -54,32 +55,9 @@ MOTION_KIND_TABLE = FrequencyTables(
 )
 """Of version 9: a predicted frame's kind costs half a bit, a moved one's 1.7, an intra frame's a byte."""
 
-PREDICTION_LIMIT = 2**19
-"""Predicted latents are kept within it, in sixteenths: far beyond any real one, and exact in float32."""
-
 
 PositionCoder = Callable[[int, Tensor, Tensor], Tensor]
 """Gives a slice's residuals, whole numbers [1, m, 1, P], from its number, scale indices and means (in sixteenths)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SkipRule:
-    """When the encoder leaves a position alone, and when a symbol at zero. The decoder needs to know nothing of it."""
-
-    dead_zone: float = 0.5
-    """Latents nearer to their prediction are coded as the prediction; 0.5 is plain rounding."""
-    least_gain: float = 4.0
-    """Squared error, in squared steps over all channels, that coding a position must save."""
-    largest_change: float = 1.5
-    """A latent that moved by more steps is coded in any case."""
-    moved_gain: float = 1.2
-    """`least_gain` of positions that come from elsewhere: what moves is no noise, and often what is looked for."""
-    moved_change: float = 0.8
-    """`largest_change` of these."""
-    most_coded: float = 0.4
-    """From this share of coded positions on, the frame is coded in both ways."""
-    least_saving: float = 0.2
-    """Then prediction, which rounds more coarsely, must save this share of the intra frame's bytes to be kept."""
 
 
 @dataclass(slots=True)
@@ -254,10 +232,7 @@ class VideoBitstream:
             motion=self.motion,
             brightness_yx=brightness_yx,
             previous_yx=state.brightness_yx,
-            thresholds=Thresholds(
-                still=Threshold(rule.least_gain, rule.largest_change),
-                moved=Threshold(rule.moved_gain, rule.moved_change),
-            ),
+            rule=rule,
         )
 
     @torch.inference_mode()
@@ -382,7 +357,7 @@ class VideoBitstream:
             index, change16 = self.networks.parameters_of(number, phi, earlier)
             mean16 = previous16 + change16
             residual = code(number, index, mean16).clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
-            latent16 = (residual * MEAN_STEPS + mean16).clamp(-PREDICTION_LIMIT, PREDICTION_LIMIT)
+            latent16 = (residual * MEAN_STEPS + mean16).clamp(-LATENT_LIMIT, LATENT_LIMIT)
             earlier.append(change_of(latent16, previous16))
             decoded.append(latent16[0, :, 0])
         latent16_mn = previous16_mhw.flatten(1).clone()
@@ -397,32 +372,6 @@ def is_intra(stream: bytes, kind_table: FrequencyTables = KIND_TABLE) -> bool:
         BitstreamError: It is no such stream.
     """
     return _pull_kind(SymbolDecoder(stream), kind_table) == INTRA
-
-
-def find_changes(y_mhw: Tensor, previous16_mhw: Tensor, *, rule: SkipRule, moved_hw: Tensor | None = None) -> Tensor:
-    """Return which positions are worth coding for the given channels, bool [h, w]; without channels none is.
-
-    Args:
-        y_mhw: Latents, float32 [m, h, w].
-        previous16_mhw: What they are coded against, in sixteenths [m, h, w].
-        rule: What is left alone.
-        moved_hw: Which positions come from elsewhere, bool [h, w]; None: none does.
-    """
-    if len(y_mhw) == 0:
-        return torch.zeros(y_mhw.shape[1:], dtype=torch.bool, device=y_mhw.device)
-    change_mhw = y_mhw - previous16_mhw * (1 / MEAN_STEPS)
-    left_mhw = change_mhw - round_to_zero(change_mhw, dead_zone=rule.dead_zone)
-    gain_hw = (change_mhw.square() - left_mhw.square()).sum(dim=0)
-    largest_hw = change_mhw.abs().amax(dim=0)
-    is_coded_hw = (gain_hw > rule.least_gain) | (largest_hw > rule.largest_change)
-    if moved_hw is None:
-        return is_coded_hw
-    return is_coded_hw | (moved_hw & ((gain_hw > rule.moved_gain) | (largest_hw > rule.moved_change)))
-
-
-def round_to_zero(x: Tensor, *, dead_zone: float) -> Tensor:
-    """Round, but up in magnitude only from `dead_zone` past a whole number."""
-    return torch.sign(x) * torch.floor(x.abs() + (1 - dead_zone))
 
 
 def _pull_kind(decoder: SymbolDecoder, kind_table: FrequencyTables) -> int:

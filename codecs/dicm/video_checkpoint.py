@@ -22,8 +22,9 @@ from framevault.codecs.dicm.config import DicmConfig
 from framevault.codecs.dicm.golden_streams import GoldenVideo, check_golden_video, golden_tensors, read_golden
 from framevault.codecs.dicm.motion import Motion
 from framevault.codecs.dicm.motion_checkpoint import export_motion, motion_names, read_motion
+from framevault.codecs.dicm.skipping import SkipRule
 from framevault.codecs.dicm.temporal_model import TemporalNetworks
-from framevault.codecs.dicm.video import SegmentState, SkipRule, VideoBitstream, is_intra
+from framevault.codecs.dicm.video import SegmentState, VideoBitstream, is_intra
 from framevault.codecs.entropy.integer import IntConv2d, layer_shapes, layer_tensors, load_layers
 from framevault.codecs.entropy.quantisation import convert
 from framevault.codecs.entropy.tables import FlagTable

@@ -14,8 +14,9 @@ import torch
 from framevault.codecs.base import Codec
 from framevault.codecs.dicm.codec import DicmCodec
 from framevault.codecs.dicm.networks import LATENT_STRIDE
+from framevault.codecs.dicm.skipping import SkipRule
 from framevault.codecs.dicm.symbols import LatentGrid
-from framevault.codecs.dicm.video import DecodedFrame, SegmentState, SkipRule
+from framevault.codecs.dicm.video import DecodedFrame, SegmentState
 from framevault.codecs.errors import BitstreamError, CodecError
 from framevault.codecs.faces.codec import FacesCodec
 from framevault.codecs.hsc.codec import HscCodec

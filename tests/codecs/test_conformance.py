@@ -23,8 +23,9 @@ from framevault.codecs.dicm.bitstream import Bitstream
 from framevault.codecs.dicm.codec import DicmCodec, load_dicm
 from framevault.codecs.dicm.motion_search import half_brightness
 from framevault.codecs.dicm.networks import LATENT_STRIDE, DicmNetworks
+from framevault.codecs.dicm.skipping import SkipRule
 from framevault.codecs.dicm.symbols import LatentGrid
-from framevault.codecs.dicm.video import SegmentState, SkipRule
+from framevault.codecs.dicm.video import SegmentState
 from framevault.codecs.hsc.codec import HscCodec
 from framevault.codecs.raw.codec import RawCodec
 from framevault.codecs.spec import CodecSpec

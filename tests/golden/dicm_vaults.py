@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from framevault.codecs.dicm.codec import load_dicm
+from framevault.codecs.dicm.skipping import SkipRule
 from framevault.codecs.dicm.symbols import LatentGrid
-from framevault.codecs.dicm.video import SegmentState, SkipRule
+from framevault.codecs.dicm.video import SegmentState
 from framevault.codecs.spec import CodecSpec
 from framevault.storage.index import commit_video
 from framevault.storage.store import Store

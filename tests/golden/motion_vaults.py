@@ -19,7 +19,8 @@ from framevault.codecs.dicm.codec import DicmCodec, load_dicm
 from framevault.codecs.dicm.config import DicmConfig
 from framevault.codecs.dicm.motion import LONGEST_VECTOR, STEPS, Motion, MotionField
 from framevault.codecs.dicm.motion_checkpoint import export_motion
-from framevault.codecs.dicm.video import DecodedFrame, SegmentState, SkipRule
+from framevault.codecs.dicm.skipping import SkipRule
+from framevault.codecs.dicm.video import DecodedFrame, SegmentState
 from framevault.codecs.dicm.video_checkpoint import read_video, video_names
 from framevault.codecs.entropy.latents import MEAN_STEPS
 from framevault.codecs.entropy.tables import FlagTable

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from framevault.codecs.dicm.codec import DicmCodec, load_dicm
+from framevault.codecs.dicm.skipping import SkipRule
 from framevault.codecs.dicm.thinning import VideoThinner
-from framevault.codecs.dicm.video import SegmentState, SkipRule
+from framevault.codecs.dicm.video import SegmentState
 from framevault.codecs.entropy.coder import SymbolDecoder
 from framevault.codecs.entropy.latents import MEAN_STEPS
 from framevault.codecs.spec import CodecSpec, thinned

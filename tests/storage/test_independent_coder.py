@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from framevault.codecs.dicm.codec import DicmCodec, load_dicm
+from framevault.codecs.dicm.skipping import SkipRule
 from framevault.codecs.dicm.symbols import LatentGrid
-from framevault.codecs.dicm.video import MOVED, SegmentState, SkipRule
+from framevault.codecs.dicm.video import MOVED, SegmentState
 from framevault.codecs.entropy.coder import SymbolDecoder, SymbolEncoder
 from framevault.codecs.errors import BitstreamError
 from framevault.codecs.hsc.codec import load_hsc

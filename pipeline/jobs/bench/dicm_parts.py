@@ -13,8 +13,9 @@ from torch import Tensor
 
 from framevault.codecs.dicm.bitstream import BatchSymbols, channel_of
 from framevault.codecs.dicm.codec import DicmCodec
+from framevault.codecs.dicm.skipping import SkipRule
 from framevault.codecs.dicm.symbols import LatentGrid, code_slices
-from framevault.codecs.dicm.video import SegmentState, SkipRule
+from framevault.codecs.dicm.video import SegmentState
 from framevault.codecs.entropy.coder import SymbolDecoder, decode_many
 
 INTEGER_NETWORKS = "integer networks"

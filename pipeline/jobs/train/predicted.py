@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from framevault.codecs.dicm.skipping import SkipRule, find_changes, round_to_zero
 from framevault.codecs.dicm.temporal_model import TemporalNetworks, change_of, gather_neighbourhoods
-from framevault.codecs.dicm.video import SkipRule, find_changes, round_to_zero
 from framevault.codecs.entropy.densities import SMALLEST_LIKELIHOOD, scale_of
 from framevault.codecs.entropy.latents import MEAN_STEPS
 from framevault.codecs.entropy.tables import BoolArray

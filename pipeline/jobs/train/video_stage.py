@@ -19,8 +19,8 @@ from torch import Tensor
 from framevault.codecs.checkpoint import load_checkpoint, save_checkpoint
 from framevault.codecs.dicm.codec import VIDEO_VERSION
 from framevault.codecs.dicm.networks import NUM_QUALITIES
+from framevault.codecs.dicm.skipping import SkipRule
 from framevault.codecs.dicm.temporal_model import TemporalNetworks
-from framevault.codecs.dicm.video import SkipRule
 from framevault.codecs.dicm.video_checkpoint import export_video, video_names
 from framevault.codecs.entropy.quantisation import RoundedConv2d
 from framevault.codecs.entropy.tables import BoolArray, flag_table_from_examples

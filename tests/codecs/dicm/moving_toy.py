@@ -17,9 +17,10 @@ from framevault.codecs.dicm.config import DicmConfig
 from framevault.codecs.dicm.entropy_model import EntropyNetworks
 from framevault.codecs.dicm.motion import LONGEST_VECTOR, MOST_VECTORS, STEPS, Motion, MotionField
 from framevault.codecs.dicm.motion_checkpoint import export_motion
+from framevault.codecs.dicm.skipping import SkipRule
 from framevault.codecs.dicm.symbols import LatentGrid
 from framevault.codecs.dicm.temporal_model import TemporalNetworks
-from framevault.codecs.dicm.video import DecodedFrame, SegmentState, SkipRule
+from framevault.codecs.dicm.video import DecodedFrame, SegmentState
 from framevault.codecs.dicm.video_checkpoint import export_video, read_video
 from framevault.codecs.entropy.integer import IntConv2d
 from framevault.codecs.entropy.quantisation import RoundedConv2d, convert

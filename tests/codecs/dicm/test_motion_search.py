@@ -10,16 +10,9 @@ from torch import Tensor
 
 from framevault.codecs.dicm.codec import DicmCodec, grid_of, load_dicm
 from framevault.codecs.dicm.motion import MOST_VECTORS, MotionField
-from framevault.codecs.dicm.motion_search import Threshold, Thresholds, find_motion, half_brightness
-from framevault.codecs.dicm.video import (
-    INTRA,
-    MOVED,
-    PREDICTED,
-    DecodedFrame,
-    SegmentState,
-    SkipRule,
-    find_changes,
-)
+from framevault.codecs.dicm.motion_search import find_motion, half_brightness
+from framevault.codecs.dicm.skipping import SkipRule, find_changes
+from framevault.codecs.dicm.video import INTRA, MOVED, PREDICTED, DecodedFrame, SegmentState
 from framevault.codecs.spec import CodecSpec, thinned
 from framevault.codecs.testing import smooth_frames, torch_threads
 from tests.codecs.dicm.test_motion import kinds_of
@@ -66,10 +59,7 @@ def search(codec: DicmCodec, frames: Tensor) -> MotionField | None:
         motion=codec.video.motion,
         brightness_yx=brightness_nyx[1],
         previous_yx=brightness_nyx[0],
-        thresholds=Thresholds(
-            still=Threshold(rule.least_gain, rule.largest_change),
-            moved=Threshold(rule.moved_gain, rule.moved_change),
-        ),
+        rule=rule,
     )
 
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from framevault.codecs.dicm.codec import DicmCodec, grid_of, load_dicm
+from framevault.codecs.dicm.skipping import SkipRule
 from framevault.codecs.dicm.thinning import IntraThinner, VideoThinner
-from framevault.codecs.dicm.video import SegmentState, SkipRule
+from framevault.codecs.dicm.video import SegmentState
 from framevault.codecs.spec import CodecSpec, thinned
 from framevault.codecs.testing import CodecTests, ThinningTests, smooth_frames
 

@@ -8,9 +8,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from framevault.codecs.dicm.codec import DicmCodec, load_dicm
+from framevault.codecs.dicm.skipping import SkipRule, find_changes, round_to_zero
 from framevault.codecs.dicm.symbols import LatentGrid
 from framevault.codecs.dicm.temporal_model import change_of, gather_neighbourhoods
-from framevault.codecs.dicm.video import SegmentState, SkipRule, find_changes, round_to_zero
+from framevault.codecs.dicm.video import SegmentState
 from framevault.codecs.entropy.latents import MEAN_STEPS, context_of
 from framevault.codecs.errors import BitstreamError, CheckpointError, CodecError
 from framevault.codecs.spec import CodecSpec

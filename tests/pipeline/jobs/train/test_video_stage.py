@@ -8,8 +8,9 @@ import torch
 
 from framevault.codecs.dicm.codec import load_dicm
 from framevault.codecs.dicm.config import DicmConfig
+from framevault.codecs.dicm.skipping import SkipRule
 from framevault.codecs.dicm.temporal_model import TemporalNetworks
-from framevault.codecs.dicm.video import SkipRule, is_intra
+from framevault.codecs.dicm.video import is_intra
 from framevault.codecs.entropy.quantisation import RoundedConv2d
 from framevault.codecs.spec import CodecSpec
 from framevault.pipeline.jobs.train.codec_start import spread_temporal
