@@ -36,7 +36,7 @@ from framevault.codecs.dicm.video_checkpoint import read_video, video_names
 from framevault.codecs.entropy.latents import MEAN_STEPS
 from framevault.codecs.errors import CheckpointError
 from framevault.codecs.layers.precision import fastest_dtype
-from framevault.codecs.spec import CodecSpec
+from framevault.codecs.spec import CODECS, CodecSpec
 
 INTRA_VERSION = 1
 """The bitstream version that codes each frame by itself."""
@@ -47,11 +47,9 @@ VIDEO_VERSION = 2
 MOTION_VERSION = 9
 """The one with moved frames, too. Versions 5 to 8 are of codec dicm+hsc alone."""
 
-THINNED_VERSIONS = {VIDEO_VERSION: 4, MOTION_VERSION: 10}
-"""The same of streams without their last slices; version 3 is version 1 without them."""
-
-_VIDEO_VERSIONS = {*THINNED_VERSIONS, *THINNED_VERSIONS.values()}
-_MOTION_VERSIONS = {MOTION_VERSION, THINNED_VERSIONS[MOTION_VERSION]}
+_THINNED_VERSIONS = CODECS["dicm"].thinned_versions
+_MOTION_VERSIONS = {MOTION_VERSION, _THINNED_VERSIONS[MOTION_VERSION]}
+_VIDEO_VERSIONS = {VIDEO_VERSION, _THINNED_VERSIONS[VIDEO_VERSION], *_MOTION_VERSIONS}
 
 
 def load_dicm(spec: CodecSpec) -> "DicmCodec":

@@ -15,7 +15,8 @@ are not carried: they stay what they were. Letters in shapes: K vectors, M laten
 h and w positions of the latent grid, P positions.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -42,9 +43,6 @@ LONGEST_VECTOR = 1 << 12
 
 LATENT_LIMIT = 2**19
 """Carried latents are kept within it, in sixteenths."""
-
-NEIGHBOURHOOD = 9
-"""Positions of a 3x3 square."""
 
 COUNT_TABLE = FrequencyTables(
     cumulative=np.array([[*range(0, 8191 * MOST_VECTORS + 1, 8191), 65536]], np.int32),
@@ -82,6 +80,14 @@ class MotionField:
         """Which positions come from elsewhere, bool [h, w]."""
         return self.number_hw > 0
 
+    def choices(self) -> Iterator[tuple[BoolArray, BoolArray]]:
+        """Yield which positions have each vector but the last, and which have none before it; bool [h, w]."""
+        left_hw = self.moved_hw
+        for number in range(1, len(self.vectors_k2)):
+            chosen_hw = self.number_hw == number
+            yield chosen_hw, left_hw
+            left_hw = left_hw & ~chosen_hw
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Motion:
@@ -102,7 +108,7 @@ class Motion:
 
     def to(self, device: torch.device | str) -> "Motion":
         """Return it on a device."""
-        return Motion(maps=self.maps.to(device), moved_table=self.moved_table, choice_table=self.choice_table)
+        return replace(self, maps=self.maps.to(device))
 
     def carry(self, latent16_mhw: Tensor, field: MotionField) -> Tensor:
         """Return what a frame is coded against: the frame before it, moved; the same on every device.
@@ -153,11 +159,8 @@ class Motion:
         encoder.push(np.array([len(vectors)], np.int32), np.zeros(1, np.uint8), COUNT_TABLE)
         encoder.push(vectors.ravel(), np.zeros(vectors.size, np.uint8), VECTOR_TABLE)
         encoder.push_flags(field.moved_hw, previous_moved_hw, self.moved_table)
-        left_hw = field.moved_hw
-        for number in range(1, len(vectors)):
-            chosen_hw = field.number_hw == number
+        for chosen_hw, left_hw in field.choices():
             encoder.push_flags(chosen_hw, left_hw, self.choice_table)
-            left_hw = left_hw & ~chosen_hw
 
     def pull(self, decoder: SymbolDecoder, previous_moved_hw: BoolArray) -> MotionField:
         """Take a field out of a stream.

@@ -21,8 +21,9 @@ from framevault.codecs.checkpoint import check_names, check_tensor
 from framevault.codecs.dicm.checkpoint import GOLDEN_GRID
 from framevault.codecs.dicm.config import DicmConfig
 from framevault.codecs.dicm.golden_streams import GoldenVideo, golden_tensors, read_golden
-from framevault.codecs.dicm.motion import NEIGHBOURHOOD, STEPS, Motion, MotionField
+from framevault.codecs.dicm.motion import STEPS, Motion, MotionField
 from framevault.codecs.dicm.skipping import SkipRule
+from framevault.codecs.dicm.temporal_model import NEIGHBOURHOOD
 from framevault.codecs.dicm.video import DecodedFrame, SegmentState, VideoBitstream
 from framevault.codecs.entropy.latents import MEAN_STEPS
 from framevault.codecs.entropy.tables import FlagTable

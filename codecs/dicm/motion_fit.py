@@ -7,11 +7,13 @@ carried, h and w positions of the latent grid, n positions with neighbours on al
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from framevault.codecs.dicm.motion import NEIGHBOURHOOD, STEP_PIXELS, STEPS, WEIGHT_UNIT, Motion, MotionField
+from framevault.codecs.dicm.motion import STEP_PIXELS, STEPS, WEIGHT_UNIT, Motion, MotionField
+from framevault.codecs.dicm.temporal_model import NEIGHBOURHOOD
 from framevault.codecs.entropy.tables import BoolArray, FlagTable, flag_table_from_examples
 
 RIDGE = 20.0
@@ -72,8 +74,7 @@ class MapFit:
 
 def first_motion(maps: Tensor) -> Motion:
     """Return motion with tables that know nothing yet, to count real ones with."""
-    unknown = flag_table_from_examples([(_flags([[False] * 9 + [True]]), _flags([[False] * 10]))])
-    return Motion(maps=maps, moved_table=unknown, choice_table=unknown)
+    return Motion(maps=maps, moved_table=_unknown_table(), choice_table=_unknown_table())
 
 
 def counted_motion(maps: Tensor, clips: Sequence[Sequence[MotionField | None]]) -> Motion:
@@ -83,16 +84,18 @@ def counted_motion(maps: Tensor, clips: Sequence[Sequence[MotionField | None]]) 
         maps: As `MapFit.solve` returns them.
         clips: Of each clip, the motion of its frames in order, None where nothing moved; at least one that moved.
     """
+    choices = [choice for clip in clips for field in clip if field is not None for choice in field.choices()]
     return Motion(
         maps=maps,
         moved_table=flag_table_from_examples(_moved_examples(clips)),
-        choice_table=_choice_table(clips),
+        choice_table=flag_table_from_examples(choices) if choices else _unknown_table(),
     )
 
 
-def _choice_table(clips: Sequence[Sequence[MotionField | None]]) -> FlagTable:
-    examples = list(_choice_examples(clips))
-    return flag_table_from_examples(examples) if examples else first_motion(torch.zeros(0)).choice_table
+def _unknown_table() -> FlagTable:
+    """Return a table by which one flag in ten is set, whatever is around it."""
+    nothing_hw = np.zeros((1, 10), np.bool_)
+    return flag_table_from_examples([(np.arange(10)[None] == 9, nothing_hw)])
 
 
 def _moved_examples(clips: Sequence[Sequence[MotionField | None]]) -> Iterator[tuple[BoolArray, BoolArray]]:
@@ -100,18 +103,5 @@ def _moved_examples(clips: Sequence[Sequence[MotionField | None]]) -> Iterator[t
         before = None
         for field in clip:
             if field is not None:
-                yield field.moved_hw, field.moved_hw & False if before is None else before
+                yield field.moved_hw, np.zeros_like(field.moved_hw) if before is None else before
             before = None if field is None else field.moved_hw
-
-
-def _choice_examples(clips: Sequence[Sequence[MotionField | None]]) -> Iterator[tuple[BoolArray, BoolArray]]:
-    for field in (field for clip in clips for field in clip if field is not None):
-        left_hw = field.moved_hw
-        for number in range(1, len(field.vectors_k2)):
-            chosen_hw = field.number_hw == number
-            yield chosen_hw, left_hw
-            left_hw = left_hw & ~chosen_hw
-
-
-def _flags(rows: list[list[bool]]) -> BoolArray:
-    return torch.tensor(rows).numpy()

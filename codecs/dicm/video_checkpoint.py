@@ -47,8 +47,7 @@ class StoredVideo(NamedTuple):
         """Return it on a device; the networks themselves go there."""
         self.bitstream.networks.to(device)
         motion = self.bitstream.motion
-        moved = replace(self.bitstream, motion=None if motion is None else motion.to(device))
-        return StoredVideo(moved, self.golden, self.golden_motion)
+        return self._replace(bitstream=replace(self.bitstream, motion=None if motion is None else motion.to(device)))
 
     def check(self, *, name: str, device: str) -> None:
         """Decode the golden frames, and compare; see `golden_streams.check_golden_video`."""
@@ -98,7 +97,7 @@ def video_names(config: DicmConfig) -> set[str]:
     return layer_shapes(_build_hollow(config), "temporal").keys() | _OTHERS | motion_names(config)
 
 
-def read_video(tensors: Mapping[str, Tensor], config: DicmConfig, bitstream: Bitstream) -> "StoredVideo":
+def read_video(tensors: Mapping[str, Tensor], config: DicmConfig, bitstream: Bitstream) -> StoredVideo:
     """Build what a checkpoint describes, on the CPU; nothing larger than the tensors is made unless they fit.
 
     Args:
@@ -117,11 +116,11 @@ def read_video(tensors: Mapping[str, Tensor], config: DicmConfig, bitstream: Bit
     check_shapes(tensors, shapes)
     load_layers(allocate(running), "temporal", tensors)
     video = VideoBitstream(intra=bitstream, networks=running, flag_table=FlagTable.from_tensor(tensors["tables.flags"]))
-    stored = StoredVideo(video, read_golden("golden.video", tensors, config, num_frames=2))
+    golden = read_golden("golden.video", tensors, config, num_frames=2)
     if not config.motion:
-        return stored
+        return StoredVideo(video, golden)
     motion, golden_motion = read_motion(tensors, config)
-    return StoredVideo(replace(video, motion=motion), stored.golden, golden_motion)
+    return StoredVideo(replace(video, motion=motion), golden, golden_motion)
 
 
 def _build_hollow(config: DicmConfig) -> TemporalNetworks:

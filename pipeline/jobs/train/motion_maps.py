@@ -9,6 +9,7 @@ Letters in shapes: N crops, C channels that are carried.
 
 import dataclasses
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,10 @@ from framevault.codecs.dicm.motion_fit import STILL, MapFit, counted_motion, fir
 from framevault.codecs.dicm.video import SegmentState
 from framevault.codecs.spec import CODECS, DEFAULT_QUALITY, CodecSpec
 from framevault.configs.train import TrainDicmJob
-from framevault.pipeline.jobs.train.crops import random_clips, random_crops
+from framevault.pipeline.jobs.train.crops import random_crops
 from framevault.pipeline.jobs.train.pictures import PictureSet
 from framevault.pipeline.jobs.train.stages import Batch, StageSetup
+from framevault.pipeline.jobs.train.video_stage import draw_clips
 
 MOST_CROPS = 300
 """That maps are fitted to: two minutes on one CPU thread with crops of 192 pixels. With 150, predicted frames of four
@@ -46,9 +48,6 @@ CLIP_QUALITIES = (2, 3, 4, 5, 6, 7)
 
 NUM_CLIP_BATCHES = 2 * len(CLIP_QUALITIES)
 """Batches of clips that it is counted on."""
-
-NUM_FRAMES = 4
-"""Frames of a clip: nothing moves in the first."""
 
 CARRIED_SLICES = CODECS["dicm"].usual_slices[MOTION_VERSION][DEFAULT_QUALITY - 1]
 """The first ones, whose channels are carried: what most predicted frames hold."""
@@ -149,15 +148,9 @@ def _counted(codec: DicmCodec, known: Motion | None, maps: Tensor, setup: StageS
 
 def _find_motion(codec: DicmCodec, motion: Motion, setup: StageSetup[TrainDicmJob]) -> list[Clip]:
     """Return what the encoder finds to move in random clips."""
-    job = setup.job
-
-    def draw(pictures: PictureSet, rng: np.random.Generator) -> Batch:
-        num_clips = max(1, job.batch_size // NUM_FRAMES)
-        return Batch(views=random_clips(pictures, rng, num_clips=num_clips, num_frames=NUM_FRAMES, side=job.crop))
-
     moving = _with_motion(codec, motion.to(setup.device))
     clips = []
-    for number, batch in enumerate(setup.draw_samples(draw, NUM_CLIP_BATCHES)):
+    for number, batch in enumerate(setup.draw_samples(partial(draw_clips, setup.job), NUM_CLIP_BATCHES)):
         coder = _at_quality(moving, CLIP_QUALITIES[number % len(CLIP_QUALITIES)])
         clips += [_motion_of(coder, clip_nchw) for clip_nchw in torch.stack(batch.views, dim=1)]
     return clips

@@ -60,6 +60,12 @@ FLAG_BATCHES = 8
 """Batches that flags are counted on."""
 
 
+def draw_clips(job: TrainDicmJob, pictures: PictureSet, rng: np.random.Generator) -> Batch:
+    """Cut random clips of `NUM_FRAMES` frames, as many as make a batch."""
+    num_clips = max(1, job.batch_size // NUM_FRAMES)
+    return Batch(views=random_clips(pictures, rng, num_clips=num_clips, num_frames=NUM_FRAMES, side=job.crop))
+
+
 class VideoStage:
     """Trains the temporal networks."""
 
@@ -105,8 +111,7 @@ class VideoStage:
 
     def draw(self, pictures: PictureSet, rng: np.random.Generator) -> Batch:
         """Cut random clips."""
-        num_clips = max(1, self._job.batch_size // NUM_FRAMES)
-        return Batch(views=random_clips(pictures, rng, num_clips=num_clips, num_frames=NUM_FRAMES, side=self._job.crop))
+        return draw_clips(self._job, pictures, rng)
 
     def step(self, batch: Batch, progress: float) -> dict[str, float]:
         """Learn from a batch of clips at random qualities."""

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from framevault.codecs.dicm.motion import NEIGHBOURHOOD, STEP_PIXELS, STEPS, WEIGHT_UNIT, Motion, MotionField
+from framevault.codecs.dicm.motion import STEP_PIXELS, STEPS, WEIGHT_UNIT, Motion, MotionField
 from framevault.codecs.dicm.motion_fit import STILL, MapFit, counted_motion, first_motion, step_pixels
 from framevault.codecs.dicm.networks import LATENT_STRIDE
+from framevault.codecs.dicm.temporal_model import NEIGHBOURHOOD
 from framevault.codecs.entropy.coder import SymbolEncoder
 from framevault.codecs.entropy.latents import MEAN_STEPS
 
