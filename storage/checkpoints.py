@@ -10,7 +10,8 @@ import contextlib
 import hashlib
 import re
 
-from framevault.storage.errors import AlreadyExistsError, ChecksumError, DamagedError, NotFoundError, VaultError
+from framevault.storage.errors import AlreadyExistsError, NotFoundError, VaultError
+from framevault.storage.kept_files import check_kept_size, read_kept
 from framevault.storage.store import Store
 
 CHECKPOINT_KEY = re.compile(r"checkpoints/([0-9a-f]{64})\.safetensors")
@@ -40,16 +41,10 @@ def keep_checkpoint(store: Store, payload: bytes) -> str:
         raise VaultError(f"a checkpoint must have at most {LARGEST_CHECKPOINT} bytes to be kept, got {len(payload)}")
     key = checkpoint_key(hashlib.sha256(payload).hexdigest())
     try:
-        size_bytes = store.size_bytes(key)
+        check_kept_size(store, key, size_bytes=len(payload))
     except NotFoundError:
         with contextlib.suppress(AlreadyExistsError):
             store.create(key, payload)
-        return key
-    if size_bytes != len(payload):
-        raise DamagedError(
-            f"{store.url}: {key} must have {len(payload)} bytes, has {size_bytes}: remove this object, and the same "
-            "command puts the right one there"
-        )
     return key
 
 
@@ -62,11 +57,4 @@ def read_checkpoint(store: Store, digest: str) -> bytes:
         ChecksumError: It has another SHA-256.
         StoreUnavailableError: The store can't be read.
     """
-    key = checkpoint_key(digest)
-    size_bytes = store.size_bytes(key)
-    if size_bytes > LARGEST_CHECKPOINT:
-        raise DamagedError(f"{store.url}: {key} must have at most {LARGEST_CHECKPOINT} bytes, has {size_bytes}")
-    payload = store.read(key, length=size_bytes)
-    if (found := hashlib.sha256(payload).hexdigest()) != digest:
-        raise ChecksumError(f"{store.url}: {key} must have SHA-256 {digest}, has {found} ({len(payload)} bytes)")
-    return payload
+    return read_kept(store, checkpoint_key(digest), digest, most_bytes=LARGEST_CHECKPOINT)

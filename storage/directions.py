@@ -14,7 +14,8 @@ from __future__ import annotations
 import hashlib
 import re
 
-from framevault.storage.errors import AlreadyExistsError, ChecksumError, DamagedError, StoreError, VaultError
+from framevault.storage.errors import AlreadyExistsError, StoreError, VaultError
+from framevault.storage.kept_files import check_kept_size, read_kept
 from framevault.storage.store import Store
 
 DIRECTIONS_KEY = re.compile(r"directions/([0-9a-f]{64})/(\d{4}|[1-9]\d{4,8})-([0-9a-f]{64})\.safetensors", re.ASCII)
@@ -52,7 +53,7 @@ def keep_directions(store: Store, payload: bytes, *, generator: str) -> str:
     kept = _kept(store, generator)
     for key, match in kept:
         if match[3] == digest:
-            _check_size(store, key, size_bytes=len(payload))
+            check_kept_size(store, key, size_bytes=len(payload))
             return key
     number = int(kept[-1][1][2]) + 1 if kept else 0
     key = f"directions/{generator}/{number:04d}-{digest}.safetensors"
@@ -61,7 +62,7 @@ def keep_directions(store: Store, payload: bytes, *, generator: str) -> str:
     try:
         store.create(key, payload)
     except AlreadyExistsError:
-        _check_size(store, key, size_bytes=len(payload))
+        check_kept_size(store, key, size_bytes=len(payload))
     return key
 
 
@@ -84,14 +85,7 @@ def read_directions(store: Store, key: str) -> bytes:
         ChecksumError: They have another SHA-256.
         StoreUnavailableError: The store can't be read.
     """
-    digest = digest_in(key)
-    size_bytes = store.size_bytes(key)
-    if size_bytes > LARGEST_DIRECTIONS:
-        raise DamagedError(f"{store.url}: {key} must have at most {LARGEST_DIRECTIONS} bytes, has {size_bytes}")
-    payload = store.read(key, length=size_bytes)
-    if (found := hashlib.sha256(payload).hexdigest()) != digest:
-        raise ChecksumError(f"{store.url}: {key} must have SHA-256 {digest}, has {found} ({len(payload)} bytes)")
-    return payload
+    return read_kept(store, key, digest_in(key), most_bytes=LARGEST_DIRECTIONS)
 
 
 def digest_in(key: str) -> str:
@@ -106,12 +100,3 @@ def _kept(store: Store, generator: str) -> list[tuple[str, re.Match[str]]]:
     found = [(key, DIRECTIONS_KEY.fullmatch(key)) for key in store.list(f"directions/{generator}")]
     kept = [(key, match) for key, match in found if match is not None]
     return sorted(kept, key=lambda each: (int(each[1][2]), each[0]))
-
-
-def _check_size(store: Store, key: str, *, size_bytes: int) -> None:
-    """Check what lies under the key of something that is to be kept."""
-    if (found := store.size_bytes(key)) != size_bytes:
-        raise DamagedError(
-            f"{store.url}: {key} must have {size_bytes} bytes, has {found}: remove this object, and the same command "
-            "puts the right one there"
-        )
