@@ -5,8 +5,7 @@ instead of a support vector machine. We differ in the way across it: the paper g
 suits latents that vary equally in all directions. Decoded styles don't, and there the normal points to where faces
 hardly differ at all; ours goes along what faces on both sides differ in (covariance times normal: Haufe et al.,
 NeuroImage 87, 2014, equation 6). On faces of 128 pixels the same step changes what is measured by 1.3 to 10 times as
-much. Letters in shapes: N faces, M values of a face: of its styles, or of
-styles and feature, R principal axes.
+much. Letters in shapes: N faces, M values of a face (its styles, or styles and feature), R principal axes.
 """
 
 from dataclasses import dataclass

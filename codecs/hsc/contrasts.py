@@ -10,6 +10,7 @@ faces, L styles of D values, C channels of a feature of s x s positions, M value
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -40,7 +41,7 @@ class JointShift(NamedTuple):
     """Of the feature, float32 [C, s, s]."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class JointValues:
     """Decoded styles and features of some faces."""
 
@@ -51,14 +52,14 @@ class JointValues:
 
     def vectors(self, numbers: Sequence[int]) -> Tensor:
         """Return those of some faces as vectors, float32 [N, M]."""
-        styles_scale, feature_scale = self._scales()
+        styles_scale, feature_scale = self._scales
         chosen = torch.tensor(numbers, dtype=torch.long)
         styles_nm = self.styles_nld[chosen].flatten(1).float() / styles_scale
         return torch.cat([styles_nm, self.feature_nchw[chosen].flatten(1).float() / feature_scale], dim=1)
 
     def split(self, shift_m: Tensor) -> JointShift:
         """Return a step of such a vector as one of styles and one of the feature."""
-        styles_scale, feature_scale = self._scales()
+        styles_scale, feature_scale = self._scales
         num_styles = self.styles_nld[0].numel()
         styles_m, feature_m = shift_m[:num_styles], shift_m[num_styles:]
         return JointShift(
@@ -66,6 +67,7 @@ class JointValues:
             (feature_m * feature_scale).reshape(self.feature_nchw.shape[1:]).to(torch.float32),
         )
 
+    @cached_property
     def _scales(self) -> tuple[float, float]:
         """Return what makes the values of styles, and those of the feature, vary by 1 over all faces together."""
         total_styles = float(self.styles_nld.float().var(dim=0).sum())

@@ -25,11 +25,12 @@ from PIL import Image, features
 from torch import Tensor
 
 from framevault.codecs.hsc.codec import HscCodec
-from framevault.codecs.hsc.editing import Shift, move
+from framevault.codecs.hsc.editing import Shift
 from framevault.pipeline.exits import PreflightError
 from framevault.pipeline.jobs.bench.coders import Coder
 from framevault.pipeline.jobs.bench.sampling import split_calls
 from framevault.pipeline.picture_payloads import avif_payload_size, webp_payload_size
+from framevault.workers.restored import partial_decoder
 
 OURS = "hsc"
 """The name of what is compared with the others."""
@@ -97,42 +98,21 @@ class HscCoder:
     """`OURS` or `THINNED`."""
     setting: str
     """Quality and slices."""
+    shift: Shift | None = None
+    """What an edit adds to what is decoded; None decodes what was coded."""
 
     def code(self, faces_nchw: Tensor) -> Iterator[CodedFaces]:
         """See `FaceCoder.code`."""
         height, width = faces_nchw.shape[2:]
         encoder = self.hsc.encoder(height=height, width=width)
         decoder = self.hsc.decoder(height=height, width=width)
+        decode: Callable[[Sequence[bytes]], Tensor] = decoder.decode
+        if self.shift is not None:
+            decode = partial_decoder(decoder, self.hsc.spec, depth=None, shift=self.shift)
         for batch_nchw in split_calls(faces_nchw):
             streams = encoder.encode(batch_nchw)
             sizes = tuple(map(len, streams))
-            yield CodedFaces(file_bytes=sizes, payload_bytes=sizes, decoded_nchw=decoder.decode(streams).cpu())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EditedFaceCoder:
-    """HSC's own streams, edited when they are decoded."""
-
-    hsc: HscCodec
-    """The codec as it codes."""
-    shift: Shift
-    """What is added to what it decodes."""
-    codec: str
-    """It and the edit, in words."""
-    setting: str
-    """Its quality."""
-
-    def code(self, faces_nchw: Tensor) -> Iterator[CodedFaces]:
-        """See `FaceCoder.code`."""
-        height, width = faces_nchw.shape[2:]
-        encoder = self.hsc.encoder(height=height, width=width)
-        decoder = self.hsc.decoder(height=height, width=width)
-        for batch_nchw in split_calls(faces_nchw):
-            streams = encoder.encode(batch_nchw)
-            sizes = tuple(map(len, streams))
-            moved = move(decoder.decode_latents(streams), self.shift, decoder.own_feature)
-            decoded_nchw = decoder.render(moved.styles_nld, moved.feature_nchw).cpu()
-            yield CodedFaces(file_bytes=sizes, payload_bytes=sizes, decoded_nchw=decoded_nchw)
+            yield CodedFaces(file_bytes=sizes, payload_bytes=sizes, decoded_nchw=decode(streams).cpu())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from framevault.codecs.hsc.codec import HscCodec, load_hsc
-from framevault.codecs.hsc.directions import directions_path, generator_fingerprint, load_directions
-from framevault.codecs.hsc.editing import Edit, total_shift
+from framevault.codecs.hsc.editing import Edit, Shift, total_shift
 from framevault.codecs.spec import CodecSpec
 from framevault.pipeline.contact_sheet import SheetTile
 from framevault.pipeline.exits import ExitCode, PreflightError
@@ -32,13 +31,15 @@ from framevault.pipeline.jobs.bench.face_anchors import (
     code_each,
     next_larger,
 )
-from framevault.pipeline.jobs.bench.face_coders import OURS, EditedFaceCoder, FaceCoder, FrameCoder, HscCoder
+from framevault.pipeline.jobs.bench.face_coders import OURS, FaceCoder, FrameCoder, HscCoder
 from framevault.pipeline.jobs.bench.face_pictures import Faces
 from framevault.pipeline.jobs.bench.face_points import PSNR, pixel_metrics
 from framevault.pipeline.jobs.bench.face_report import enlarged_tile, write_sheet
 from framevault.pipeline.jobs.bench.face_samples import sample_faces
 from framevault.pipeline.jobs.bench.output import OutputFormat, print_rows
 from framevault.pipeline.jobs.bench.rate_report import open_folder
+from framevault.workers.stored_directions import directions_of
+from framevault.workers.stored_specs import ONLY_SHIPPED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,24 +95,27 @@ def print_face_sheet(pictures: Sequence[Path], settings: SheetSettings, *, out: 
 
 def sheet_rows(hsc: HscCodec, faces: Faces, settings: SheetSettings) -> Iterator[SheetRow]:
     """Yield the rows, all qualities of a picture one below the other."""
+    columns: list[tuple[str, Shift | None]] = [(OURS, None), *_shifts(hsc, settings.edits)]
     ours = [
-        code_each(HscCoder(hsc=hsc.at_quality(quality), codec=OURS, setting=f"quality {quality}"), faces.rgb_nchw)
-        for quality in settings.qualities
-    ]
-    edited = [
-        [code_each(coder, faces.rgb_nchw) for coder in _edited(hsc.at_quality(quality), settings.edits)]
+        [
+            code_each(
+                HscCoder(hsc=hsc.at_quality(quality), codec=codec, setting=f"quality {quality}", shift=shift),
+                faces.rgb_nchw,
+            )
+            for codec, shift in columns
+        ]
         for quality in settings.qualities
     ]
     anchors: dict[str, list[list[CodedFace]]] = {}
     for coder in _anchors(settings):
         anchors.setdefault(coder.codec, []).append(code_each(coder, faces.rgb_nchw))
     for number, name in enumerate(faces.names):
-        for plain, changed in zip(ours, edited, strict=True):
-            others = _as_large(plain[number], anchors, number=number)
+        for of_quality in ours:
+            plain, *edited = (coded[number] for coded in of_quality)
             yield SheetRow(
                 name=name,
                 original_chw=faces.rgb_nchw[number],
-                coded=(plain[number], *(each[number] for each in changed), *others),
+                coded=(plain, *edited, *_as_large(plain, anchors, number=number)),
             )
 
 
@@ -145,20 +149,14 @@ def _read(pictures: Sequence[Path], hsc: HscCodec, *, has_samples: bool) -> Face
     )
 
 
-def _edited(hsc: HscCodec, edits: Sequence[Edit]) -> Iterator[FaceCoder]:
-    """Yield ours with each edit; the directions are those beside the checkpoint."""
+def _shifts(hsc: HscCodec, edits: Sequence[Edit]) -> list[tuple[str, Shift]]:
+    """Return what each edit is called on a sheet and adds; the directions are those beside the checkpoint."""
     if not edits:
-        return
+        return []
     checkpoint = hsc.spec.checkpoint_path
     assert checkpoint is not None
-    directions = load_directions(directions_path(checkpoint), generator=generator_fingerprint(checkpoint))
-    for edit in edits:
-        yield EditedFaceCoder(
-            hsc=hsc,
-            shift=total_shift([edit], directions),
-            codec=f"{edit.name} {edit.amount:+g}",
-            setting=f"quality {hsc.spec.quality}",
-        )
+    directions = directions_of(checkpoint, given=None, sources=ONLY_SHIPPED)
+    return [(f"{edit.name} {edit.amount:+g}", total_shift([edit], directions)) for edit in edits]
 
 
 def _anchors(settings: SheetSettings) -> Iterator[FaceCoder]:
