@@ -56,6 +56,16 @@ class CodecRow:
     thinned_faces_versions: dict[int, int] = field(default_factory=dict)
     """Which layout streams have whose faces were thinned, by what they have with whole faces; empty without faces."""
 
+    @property
+    def intra_version(self) -> int:
+        """The layout of frames coded by themselves."""
+        return self.bitstream_versions[0]
+
+    @property
+    def usual_version(self) -> int:
+        """The layout that is written unless told otherwise."""
+        return self.bitstream_versions[-1]
+
 
 _DICM = CodecRow(
     number=1,

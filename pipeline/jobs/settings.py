@@ -17,7 +17,7 @@ def codec_spec(job: CompressJob, *, device: str = "cpu") -> CodecSpec:
     Raises:
         CodecError: The codec has no so many slices, or its checkpoint can't be read.
     """
-    version = CODECS[job.codec].bitstream_versions[0] if job.intra else USUAL_VERSION
+    version = CODECS[job.codec].intra_version if job.intra else USUAL_VERSION
     whole = CodecSpec(
         name=job.codec,
         quality=job.quality,

@@ -2,45 +2,21 @@
 
 from __future__ import annotations
 
-from framevault.codecs.dicm.codec import grid_of, load_dicm
-from framevault.codecs.dicm.video import MOVED, SegmentState
-from framevault.storage.index import load_manifests
-from framevault.workers.weights import find_pack_spec
+from framevault.codecs.dicm.video import MOVED
 from tests.golden.content import MOTION_WEIGHTS
 from tests.golden.motion_vaults import INTRA, VECTORS
 from tests.storage.independent import vault as independent
 from tests.storage.independent.checkpoints import parse_checkpoint
 from tests.storage.independent.dicm import MOTION_KINDS, DicmReader
 from tests.storage.independent.entropy import StreamReader
-from tests.storage.test_golden import FOLDER, digest, expected_of, open_golden, stored_pack
+from tests.storage.test_golden import FOLDER, digest, expected_of
+from tests.storage.test_golden_thinned import check_product
 
 NAME = "v1-motion"
 
 
 def test_the_product_decodes_moved_dicm_latents_to_the_bit() -> None:
-    store, videos = open_golden(NAME), expected_of(NAME)["videos"]
-    manifests = {manifest.run_fp: manifest for manifest in load_manifests(store)}
-    kinds = set()
-
-    for video in videos:
-        manifest = manifests[video["run_fp"]]
-        ((segment_id, frames),) = video["segments"].items()
-        pack = stored_pack(store, manifest, segment_id)
-        spec = find_pack_spec(pack.header, weights=[str(MOTION_WEIGHTS)])
-        streams = [pack.payload(number) for number in range(len(frames))]
-        size = {"height": pack.header.coded_height, "width": pack.header.coded_width}
-        codec = load_dicm(spec)
-        assert codec.video is not None
-        latents = codec.video.decode(SegmentState(), streams, grid_of(**size), device="cpu")
-
-        kinds.add((spec.bitstream_version, spec.slices))
-        assert spec.slices == manifest.slices == pack.header.settings.get("slices")
-        assert [codec.is_independent(stream) for stream in streams] == [frame["is_independent"] for frame in frames]
-        assert [digest(latent.int().numpy().astype("<i4").tobytes()) for latent in latents] == [
-            frame["decoded_sha256"] for frame in frames
-        ]
-        assert bool(codec.decoder(**size).decode(streams).isfinite().all())
-    assert kinds == {(9, None), (10, 1), (10, 0)}
+    assert check_product(NAME, MOTION_WEIGHTS) == {(9, None), (10, 1), (10, 0)}
 
 
 def test_the_independent_reader_decodes_moved_dicm_latents_to_the_bit() -> None:

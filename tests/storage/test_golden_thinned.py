@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from torch import Tensor
 
 from framevault.codecs.dicm.codec import DicmCodec, grid_of, load_dicm
@@ -17,28 +19,33 @@ from tests.storage.test_golden import FOLDER, digest, expected_of, open_golden, 
 
 
 def test_the_product_decodes_thinned_dicm_latents_to_the_bit() -> None:
-    store, videos = open_golden("v1-thinned"), expected_of("v1-thinned")["videos"]
+    assert check_product("v1-thinned", DICM_WEIGHTS) == {(3, 0), (3, 1), (4, 0), (4, 1)}
+
+
+def check_product(name: str, weights: Path) -> set[tuple[int, int | None]]:
+    """Check what the product decodes of a golden vault of dicm; return the versions and slices that there are."""
+    store, videos = open_golden(name), expected_of(name)["videos"]
     manifests = {manifest.run_fp: manifest for manifest in load_manifests(store)}
-    kinds = set()
+    kinds: set[tuple[int, int | None]] = set()
 
     for video in videos:
         manifest = manifests[video["run_fp"]]
         ((segment_id, frames),) = video["segments"].items()
         pack = stored_pack(store, manifest, segment_id)
-        spec = find_pack_spec(pack.header, weights=[str(DICM_WEIGHTS)])
+        spec = find_pack_spec(pack.header, weights=[str(weights)])
         streams = [pack.payload(number) for number in range(len(frames))]
         size = {"height": pack.header.coded_height, "width": pack.header.coded_width}
         codec = load_dicm(spec)
         latents = decode_latents(codec, streams, grid_of(**size))
 
         kinds.add((spec.bitstream_version, spec.slices))
-        assert spec.slices == manifest.slices == pack.header.settings["slices"]
+        assert spec.slices == manifest.slices == pack.header.settings.get("slices")
         assert [codec.is_independent(stream) for stream in streams] == [frame["is_independent"] for frame in frames]
         assert [digest(latent.int().numpy().astype("<i4").tobytes()) for latent in latents] == [
             frame["decoded_sha256"] for frame in frames
         ]
         assert bool(codec.decoder(**size).decode(streams).isfinite().all())
-    assert kinds == {(3, 0), (3, 1), (4, 0), (4, 1)}
+    return kinds
 
 
 def decode_latents(codec: DicmCodec, streams: list[bytes], grid: LatentGrid) -> Tensor:

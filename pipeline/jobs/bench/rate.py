@@ -163,8 +163,8 @@ def measure_rates(
     """
     yardstick = _Yardstick(frames_nchw, load_dicm(CodecSpec(name="dicm")), detector)
     points = [_measure_codec(frames_nchw, load_codec(CodecSpec(name="raw")), yardstick, setting="lossless")]
-    versions = CODECS["dicm"].bitstream_versions
-    for version, quality in itertools.product((versions[0], versions[-1]), qualities):
+    row = CODECS["dicm"]
+    for version, quality in itertools.product((row.intra_version, row.usual_version), qualities):
         codec = load_codec(with_usual_slices(CodecSpec(name="dicm", quality=quality, bitstream_version=version)))
         points.append(_measure_codec(frames_nchw, codec, yardstick, setting=f"quality {quality}"))
     for is_intra in (True, False):

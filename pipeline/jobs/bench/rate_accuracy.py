@@ -220,8 +220,8 @@ def _coders(codecs: CodecSettings, data: DataSettings, *, has_video: bool, is_vi
         require_encoder(ENCODERS[anchor])
     models = [load_anchor(name, path) for name, path in codecs.anchor_checkpoints]
     yield PixelCoder()
-    intra, *_, usual = CODECS["dicm"].bitstream_versions
-    versions = (intra, usual) if is_video and has_video else (intra,)
+    row = CODECS["dicm"]
+    versions = (row.intra_version, row.usual_version) if is_video and has_video else (row.intra_version,)
     for version, quality in itertools.product(versions, codecs.qualities):
         spec = CodecSpec(name="dicm", quality=quality, weights=codecs.weights, bitstream_version=version)
         for slices in codecs.slices or (None,):
