@@ -69,7 +69,7 @@ class CodecRow:
 
 _DICM = CodecRow(
     number=1,
-    bitstream_versions=(1, 2, 9),
+    bitstream_versions=(1, 2, 9, 13),
     decodes_to="features",
     has_quality=True,
     checkpoint="dicm/checkpoints/mobilenet_v2.safetensors",
@@ -79,12 +79,14 @@ _DICM = CodecRow(
         4: (0.003, 0.005, 0.008, 0.012, 0.018, 0.038, 0.062, 0.114),
         9: (0.0016, 0.0029, 0.0048, 0.0079, 0.0136, 0.0245, 0.0450, 0.0983),
         10: (0.0016, 0.0029, 0.0046, 0.0071, 0.0110, 0.0227, 0.0413, 0.0882),
+        13: (0.0016, 0.0029, 0.0048, 0.0079, 0.0136, 0.0245, 0.0450, 0.0983),
+        14: (0.0016, 0.0029, 0.0046, 0.0071, 0.0110, 0.0227, 0.0413, 0.0882),
     },
     typical_pixels_per_s=3.4e6,
     # In predicted frames the other slices are noise that costs half of the bytes: detection is as good without, and
     # the features' error grows by 0 to 5 %.
-    usual_slices={2: (2, 2, 2, 2, 2, 3, 3, 3), 9: (2, 2, 2, 2, 2, 3, 3, 3)},
-    thinned_versions={1: 3, 2: 4, 9: 10},
+    usual_slices=dict.fromkeys((2, 9, 13), (2, 2, 2, 2, 2, 3, 3, 3)),
+    thinned_versions={1: 3, 2: 4, 9: 10, 13: 14},
 )
 
 CODECS: dict[str, CodecRow] = {
@@ -117,7 +119,7 @@ CODECS: dict[str, CodecRow] = {
         typical_pixels_per_s=2.3e6,
         frames_codec="dicm",
         faces_codec="hsc",
-        thinned_faces_versions={1: 5, 2: 6, 3: 7, 4: 8, 9: 11, 10: 12},
+        thinned_faces_versions={1: 5, 2: 6, 3: 7, 4: 8, 9: 11, 10: 12, 13: 15, 14: 16},
     ),
 }
 """Every codec there is, by name."""

@@ -26,6 +26,7 @@ from framevault.codecs.dicm.backbones.registry import BACKBONES, BackboneRow
 from framevault.codecs.dicm.bitstream import Bitstream
 from framevault.codecs.dicm.checkpoint import check_golden, read_tensors
 from framevault.codecs.dicm.config import DicmConfig
+from framevault.codecs.dicm.layouts import layout_of
 from framevault.codecs.dicm.motion_search import half_brightness
 from framevault.codecs.dicm.networks import LATENT_STRIDE, DicmNetworks, EncoderNetworks
 from framevault.codecs.dicm.skipping import SkipRule
@@ -36,20 +37,7 @@ from framevault.codecs.dicm.video_checkpoint import read_video, video_names
 from framevault.codecs.entropy.latents import MEAN_STEPS
 from framevault.codecs.errors import CheckpointError
 from framevault.codecs.layers.precision import fastest_dtype
-from framevault.codecs.spec import CODECS, CodecSpec
-
-INTRA_VERSION = 1
-"""The bitstream version that codes each frame by itself."""
-
-VIDEO_VERSION = 2
-"""The bitstream version with predicted frames."""
-
-MOTION_VERSION = 9
-"""The one with moved frames, too. Versions 5 to 8 are of codec dicm+hsc alone."""
-
-_THINNED_VERSIONS = CODECS["dicm"].thinned_versions
-_MOTION_VERSIONS = {MOTION_VERSION, _THINNED_VERSIONS[MOTION_VERSION]}
-_VIDEO_VERSIONS = {VIDEO_VERSION, _THINNED_VERSIONS[VIDEO_VERSION], *_MOTION_VERSIONS}
+from framevault.codecs.spec import CodecSpec
 
 
 def load_dicm(spec: CodecSpec) -> "DicmCodec":
@@ -59,7 +47,7 @@ def load_dicm(spec: CodecSpec) -> "DicmCodec":
         CheckpointError: The checkpoint is missing, damaged, or not of this codec.
         GoldenMismatchError: This machine computes other symbols than the one that made the checkpoint.
     """
-    path = spec.checkpoint_path
+    path, layout = spec.checkpoint_path, layout_of(spec.bitstream_version)
     assert path is not None
     tensors, config_json = load_checkpoint(path, codec="dicm")
     try:
@@ -77,11 +65,10 @@ def load_dicm(spec: CodecSpec) -> "DicmCodec":
     if video is not None:
         video = video.to(spec.device)
         video.check(name=str(path), device=spec.device)
-    elif spec.bitstream_version in _VIDEO_VERSIONS:
+    elif layout is not None:
         raise CheckpointError(f"{path} has no networks for predicted frames: encode every frame by itself (--intra)")
     encoder_networks = EncoderNetworks(networks, fastest_dtype(torch.device(spec.device)))
-    has_moved_frames = spec.bitstream_version in _MOTION_VERSIONS
-    coder = None if video is None else replace(video.bitstream, has_moved_frames=has_moved_frames)
+    coder = None if video is None else replace(video.bitstream, layout=layout or video.bitstream.layout)
     codec = DicmCodec(spec, networks, encoder_networks, bitstream, coder)
     return codec if spec.slices is None else codec.restricted_to(spec.slices)
 
@@ -116,7 +103,7 @@ class DicmCodec:
     @property
     def is_video(self) -> bool:
         """Whether frames may lean on those before them."""
-        return self.spec.bitstream_version in _VIDEO_VERSIONS
+        return layout_of(self.spec.bitstream_version) is not None
 
     @property
     def num_slices(self) -> int:
@@ -204,7 +191,7 @@ class DicmCodec:
         Returns:
             See `motion_search.half_brightness`; on the device.
         """
-        if self.video is None or self.video.motion is None or not self.video.has_moved_frames:
+        if self.video is None or not self.video.has_moved_frames:
             return None
         return half_brightness(frames_nchw.to(self.spec.device))
 

@@ -1,4 +1,4 @@
-"""What moved since the frame before, bitstream version 9: vectors, and the latents that they carry along.
+"""What moved since the frame before, from bitstream version 9 on: vectors, and the latents that they carry along.
 
 A latent position stands for 16 pixels, so a latent can't be shifted by 5 pixels. But what it becomes can be said: where
 a vector of whole steps of 2 pixels is known, a linear map of the 3x3 latents around where it comes from predicts the
@@ -11,12 +11,14 @@ latent of the shifted picture as well as rounding leaves it (squared error 0.060
     3x3 latents around the place it comes from, sixteenths [9 C] -> map of that step [C, 9 C], 64ths -> rounded [C]
 
 Maps are whole numbers, and sums are taken in float64, where they are exact in any order. Channels behind the first C
-are not carried: they stay what they were. Letters in shapes: K vectors, M latent channels, C those that are carried,
-h and w positions of the latent grid, P positions.
+are not carried: they stay what they were. From version 13 on, a vector of nothing means that a position is taken from
+the background (`background.py`), in all channels. Letters in shapes: K vectors, M latent channels, C those that are
+carried, h and w positions of the latent grid, P positions.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -35,21 +37,23 @@ STEPS = 8
 WEIGHT_UNIT = 64
 """Maps are whole numbers in 64ths, int8."""
 
-MOST_VECTORS = 8
-"""Of a frame."""
-
 LONGEST_VECTOR = 1 << 12
 """Steps, in each direction."""
 
 LATENT_LIMIT = 2**19
 """Carried latents are kept within it, in sixteenths."""
 
-COUNT_TABLE = FrequencyTables(
-    cumulative=np.array([[*range(0, 8191 * MOST_VECTORS + 1, 8191), 65536]], np.int32),
-    lengths=np.array([MOST_VECTORS + 2], np.int32),
-    offsets=np.array([1], np.int32),
-)
-"""How many vectors a frame has, 1 to 8: all alike."""
+
+@cache
+def count_table(most_vectors: int) -> FrequencyTables:
+    """Return how likely a frame has so many vectors, 1 and more: all alike."""
+    each = 65528 // most_vectors
+    return FrequencyTables(
+        cumulative=np.array([[*range(0, each * most_vectors + 1, each), 65536]], np.int32),
+        lengths=np.array([most_vectors + 2], np.int32),
+        offsets=np.array([1], np.int32),
+    )
+
 
 _WIDEST = 32
 
@@ -71,14 +75,20 @@ class MotionField:
     """Where each position of a frame comes from."""
 
     vectors_k2: Int32Array
-    """Down and right, in steps, from a position to where it was in the frame before; int32 [K, 2], K 1 to 8."""
+    """Down and right, in steps, from a position to where it was in the frame before; int32 [K, 2]."""
     number_hw: Uint8Array
     """0 where nothing moved, else 1 to K: which vector; uint8 [h, w]."""
 
     @property
     def moved_hw(self) -> BoolArray:
-        """Which positions come from elsewhere, bool [h, w]."""
+        """Which positions have a vector, bool [h, w]."""
         return self.number_hw > 0
+
+    @property
+    def displaced_hw(self) -> BoolArray:
+        """Which of them have one of some length, bool [h, w]."""
+        has_length = np.concatenate([[False], self.vectors_k2.any(axis=1)])
+        return has_length[self.number_hw]
 
     def choices(self) -> Iterator[tuple[BoolArray, BoolArray]]:
         """Yield which positions have each vector but the last, and which have none before it; bool [h, w]."""
@@ -110,17 +120,22 @@ class Motion:
         """Return it on a device."""
         return replace(self, maps=self.maps.to(device))
 
-    def carry(self, latent16_mhw: Tensor, field: MotionField) -> Tensor:
+    def carry(self, latent16_mhw: Tensor, field: MotionField, *, background16_mhw: Tensor | None = None) -> Tensor:
         """Return what a frame is coded against: the frame before it, moved; the same on every device.
 
         Args:
             latent16_mhw: The frame before's latent in sixteenths, whole numbers in float32 [M, h, w].
             field: What moved.
+            background16_mhw: What positions with a vector of nothing are taken from, in sixteenths [M, h, w]; without
+                it, such a vector has a map as any other.
         """
         carried_mn = latent16_mhw.flatten(1).clone()
         numbers_n = torch.from_numpy(field.number_hw).to(latent16_mhw.device).flatten()
         for number, vector in enumerate(field.vectors_k2.tolist(), start=1):
             positions_p = torch.nonzero(numbers_n == number)[:, 0]
+            if background16_mhw is not None and not any(vector):
+                carried_mn[:, positions_p] = background16_mhw.flatten(1)[:, positions_p]
+                continue
             carried_mn[: self.num_channels, positions_p] = self.predict(latent16_mhw, positions_p, vector)
         return carried_mn.reshape(latent16_mhw.shape)
 
@@ -153,24 +168,26 @@ class Motion:
         rounded_pc = torch.floor((sums_pc + WEIGHT_UNIT // 2) / WEIGHT_UNIT)
         return rounded_pc.clamp(-LATENT_LIMIT, LATENT_LIMIT).to(torch.float32).T
 
-    def push(self, encoder: SymbolEncoder, field: MotionField, previous_moved_hw: BoolArray) -> None:
+    def push(
+        self, encoder: SymbolEncoder, field: MotionField, previous_moved_hw: BoolArray, *, most_vectors: int
+    ) -> None:
         """Add a field to a stream: the number of vectors, the vectors, what moved, and by which of them."""
         vectors = field.vectors_k2.astype(np.int32)
-        encoder.push(np.array([len(vectors)], np.int32), np.zeros(1, np.uint8), COUNT_TABLE)
+        encoder.push(np.array([len(vectors)], np.int32), np.zeros(1, np.uint8), count_table(most_vectors))
         encoder.push(vectors.ravel(), np.zeros(vectors.size, np.uint8), VECTOR_TABLE)
         encoder.push_flags(field.moved_hw, previous_moved_hw, self.moved_table)
         for chosen_hw, left_hw in field.choices():
             encoder.push_flags(chosen_hw, left_hw, self.choice_table)
 
-    def pull(self, decoder: SymbolDecoder, previous_moved_hw: BoolArray) -> MotionField:
+    def pull(self, decoder: SymbolDecoder, previous_moved_hw: BoolArray, *, most_vectors: int) -> MotionField:
         """Take a field out of a stream.
 
         Raises:
             BitstreamError: It is none.
         """
-        count = int(decoder.pull(np.zeros(1, np.uint8), COUNT_TABLE)[0])
-        if not 1 <= count <= MOST_VECTORS:
-            raise BitstreamError(f"a frame must have 1 to {MOST_VECTORS} vectors, got {count}")
+        count = int(decoder.pull(np.zeros(1, np.uint8), count_table(most_vectors))[0])
+        if not 1 <= count <= most_vectors:
+            raise BitstreamError(f"a frame must have 1 to {most_vectors} vectors, got {count}")
         vectors_k2 = decoder.pull(np.zeros(2 * count, np.uint8), VECTOR_TABLE).reshape(count, 2)
         if np.abs(vectors_k2.astype(np.int64)).max() > LONGEST_VECTOR:
             raise BitstreamError(f"a vector must have at most {LONGEST_VECTOR} steps, got {vectors_k2.tolist()}")

@@ -21,6 +21,7 @@ from framevault.codecs.checkpoint import check_names, check_tensor
 from framevault.codecs.dicm.checkpoint import GOLDEN_GRID
 from framevault.codecs.dicm.config import DicmConfig
 from framevault.codecs.dicm.golden_streams import GoldenVideo, golden_tensors, read_golden
+from framevault.codecs.dicm.layouts import MOTION_VERSION, VIDEO_LAYOUTS
 from framevault.codecs.dicm.motion import STEPS, Motion, MotionField
 from framevault.codecs.dicm.skipping import SkipRule
 from framevault.codecs.dicm.temporal_model import NEIGHBOURHOOD
@@ -48,7 +49,7 @@ def export_motion(video: VideoBitstream, config: DicmConfig, motion: Motion) -> 
         config: The checkpoint's, with `motion` channels.
         motion: Fitted and counted, on the CPU.
     """
-    moving = dataclasses.replace(video, motion=motion, has_moved_frames=True)
+    moving = dataclasses.replace(video, motion=motion, layout=VIDEO_LAYOUTS[MOTION_VERSION])
     return {
         "motion.maps": motion.maps.to(torch.int8),
         "tables.moved": motion.moved_table.to_tensor(),

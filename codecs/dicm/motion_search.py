@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from framevault.codecs.dicm.motion import MOST_VECTORS, Motion, MotionField
+from framevault.codecs.dicm.motion import Motion, MotionField
 from framevault.codecs.dicm.skipping import SkipRule
 from framevault.codecs.entropy.latents import MEAN_STEPS
 from framevault.codecs.entropy.tables import Int32Array, Uint8Array
@@ -22,7 +22,7 @@ from framevault.codecs.entropy.tables import Int32Array, Uint8Array
 COARSE_REACH = 8
 """Pixels at a quarter of the resolution: 32 of the frame's, in each direction."""
 
-NUM_COARSE, NUM_FINE = 6, 16
+NUM_COARSE, NUM_FINE = 12, 32
 """Candidates that are kept at a quarter of the resolution, and at half of it."""
 
 MOST_ASKED = 512
@@ -64,6 +64,8 @@ def find_motion(
     brightness_yx: Tensor,
     previous_yx: Tensor,
     rule: SkipRule,
+    most_vectors: int,
+    background16_mhw: Tensor | None = None,
 ) -> MotionField | None:
     """Find what of a frame is better predicted from elsewhere; None if nothing is worth its bits.
 
@@ -75,11 +77,15 @@ def find_motion(
         brightness_yx: The frame's, of `half_brightness`.
         previous_yx: Of the frame before.
         rule: Which positions are coded.
+        most_vectors: That a frame may have.
+        background16_mhw: What vectors of nothing stand for, in sixteenths [M, h, w]; None if for nothing.
     """
     positions_p = torch.nonzero(changed_hw.flatten())[:, 0]
     if len(positions_p) < LEAST_CHANGED:
         return None
     candidates = _candidates(brightness_yx, previous_yx, positions_p, grid_width=changed_hw.shape[1])
+    if background16_mhw is not None:
+        candidates = [(0, 0), *candidates]
     if not candidates:
         return None
     num_judged = min(len(y_chw), motion.num_channels)
@@ -88,14 +94,18 @@ def find_motion(
     best_p = rough_bits(y_cp - still_cp, rule=rule, is_moved=False)
 
     def moved_bits(vector: tuple[int, int]) -> Tensor:
-        predicted_cp = motion.predict(previous16_mhw, positions_p, vector, dtype=torch.float32)[:num_judged]
-        change_cp = y_cp - predicted_cp * (1 / MEAN_STEPS)
-        return MOVED_BITS + rough_bits(change_cp, rule=rule, is_moved=True)
+        is_moved = any(vector)
+        if is_moved or background16_mhw is None:
+            predicted_mp = motion.predict(previous16_mhw, positions_p, vector, dtype=torch.float32)
+        else:
+            predicted_mp = background16_mhw.flatten(1)[:, positions_p]
+        change_cp = y_cp - predicted_mp[:num_judged] * (1 / MEAN_STEPS)
+        return MOVED_BITS + rough_bits(change_cp, rule=rule, is_moved=is_moved)
 
     bits_vp = torch.stack([moved_bits(vector) for vector in candidates])
     number_p = torch.zeros(len(positions_p), dtype=torch.uint8, device=y_chw.device)
     chosen: list[tuple[int, int]] = []
-    while len(chosen) < MOST_VECTORS:
+    while len(chosen) < most_vectors:
         saved_v = (best_p - bits_vp).clamp_min(0).sum(dim=1)
         best = int(saved_v.argmax())
         if float(saved_v[best]) < VECTOR_BITS:

@@ -13,10 +13,10 @@ from framevault.codecs.entropy.latents import MEAN_STEPS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SkipRule:
-    """When the encoder leaves a position alone, and when a symbol at zero."""
+    """When the encoder leaves a position alone."""
 
     dead_zone: float = 0.5
-    """Latents nearer to their prediction are coded as the prediction; 0.5 is plain rounding."""
+    """Of a step: latents nearer to their prediction gain nothing by being coded."""
     least_gain: float = 4.0
     """Squared error, in squared steps over all channels, that coding a position must save."""
     largest_change: float = 1.5

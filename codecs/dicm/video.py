@@ -1,4 +1,4 @@
-"""A segment's streams, bitstream versions 2 and 9: frames coded against the frame before them, or by themselves.
+"""A segment's streams, bitstream versions 2, 9 and 13: frames coded against the frame before them, or by themselves.
 
 A stream begins with its kind. An intra frame goes on as in version 1. A predicted frame goes on with a flag for each
 position of the latent grid: whether it is coded. Where it is not, the latent stays what it was in the frame before;
@@ -6,10 +6,12 @@ where it is, the slices follow, each with channel, then position as order, and w
 rarely sure to be zero.
 
 In version 9 there is a third kind, a moved frame: a motion field (`motion.py`) says where positions come from, the
-frame before is carried along by it, and all goes on as in a predicted frame, against what was carried.
+frame before is carried along by it, and all goes on as in a predicted frame, against what was carried. In version 13
+they may also come from the background (`background.py`), and symbols stand for latents a little nearer to their means
+(`quantising.py`). `layouts.py` has what differs.
 
-Versions 4 and 10 are 2 and 9 without their last slices: intra frames as in version 3, and in other frames the channels
-that are not coded stay what they were, or were carried to.
+Versions 4, 10 and 14 are 2, 9 and 13 without their last slices: intra frames as in version 3, and in other frames the
+channels that are not coded stay what they were, or were carried to.
 
 What is decoded is what is compared with, so errors never add up. A position is left alone while its latent stays
 within the noise that flips a rounding (`SkipRule`), so a still scene costs a few bytes a frame.
@@ -26,38 +28,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from framevault.codecs.dicm.background import Background
 from framevault.codecs.dicm.bitstream import BatchSymbols, Bitstream, check_numbers
+from framevault.codecs.dicm.layouts import INTRA, MOVED, PREDICTED, VideoLayout
 from framevault.codecs.dicm.motion import LATENT_LIMIT, Motion, MotionField
 from framevault.codecs.dicm.motion_search import find_motion
-from framevault.codecs.dicm.skipping import SkipRule, find_changes, round_to_zero
+from framevault.codecs.dicm.quantising import Quantiser
+from framevault.codecs.dicm.skipping import SkipRule, find_changes
 from framevault.codecs.dicm.symbols import LatentGrid
 from framevault.codecs.dicm.temporal_model import TemporalNetworks, change_of, gather_neighbourhoods
 from framevault.codecs.entropy.coder import SymbolDecoder, SymbolEncoder
 from framevault.codecs.entropy.integer import check_exact_matmul
 from framevault.codecs.entropy.latents import MEAN_STEPS, SYMBOL_LIMIT
-from framevault.codecs.entropy.tables import BoolArray, FlagTable, FrequencyTables
+from framevault.codecs.entropy.tables import BoolArray, FlagTable
 from framevault.codecs.errors import BitstreamError
 
-INTRA, PREDICTED, MOVED = 1, 0, 2
-"""Kinds of frames, as streams have them."""
-
-KIND_TABLE = FrequencyTables(
-    cumulative=np.array([[0, 65279, 65535, 65536]], np.int32),
-    lengths=np.array([4], np.int32),
-    offsets=np.array([PREDICTED], np.int32),
-)
-"""Of version 2: a predicted frame's kind costs 0.006 bits, an intra frame's a byte."""
-
-MOTION_KIND_TABLE = FrequencyTables(
-    cumulative=np.array([[0, 45000, 45256, 65535, 65536]], np.int32),
-    lengths=np.array([5], np.int32),
-    offsets=np.array([PREDICTED], np.int32),
-)
-"""Of version 9: a predicted frame's kind costs half a bit, a moved one's 1.7, an intra frame's a byte."""
-
-
 PositionCoder = Callable[[int, Tensor, Tensor], Tensor]
-"""Gives a slice's residuals, whole numbers [1, m, 1, P], from its number, scale indices and means (in sixteenths)."""
+"""Gives a slice's symbols, whole numbers [1, m, 1, P], from its number, scale indices and means (in sixteenths)."""
 
 
 @dataclass(slots=True)
@@ -70,6 +57,8 @@ class SegmentState:
     """Its flags, bool [h, w]; all False after an intra frame."""
     moved_hw: BoolArray = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
     """What moved in it, bool [h, w]; all False but after a moved frame."""
+    background: Background | None = None
+    """What was seen behind what is there now; None before the first frame, and in layouts without it."""
     brightness_yx: Tensor | None = None
     """Its pixels' brightness at half of the resolution, where the encoder looks for motion; a decoder has none."""
 
@@ -96,15 +85,22 @@ class VideoBitstream:
     """Code a frame against the one before it; of `IntConv2d`, on the codec's device."""
     flag_table: FlagTable
     """How likely a position is coded."""
+    layout: VideoLayout
+    """What is particular to the bitstream version."""
     motion: Motion | None = None
     """Carries latents along, on the codec's device; None if the checkpoint has nothing for it: no frame is moved."""
-    has_moved_frames: bool = False
-    """Whether streams are of version 9 or 10."""
+    quantiser: Quantiser = field(init=False)
+    """Of the layout and the latents' tables."""
+
+    def __post_init__(self) -> None:
+        """Weigh the tables' bits."""
+        quantiser = Quantiser.for_tables(self.intra.latent_tables, pull16=self.layout.pull16)
+        object.__setattr__(self, "quantiser", quantiser)
 
     @property
-    def kind_table(self) -> FrequencyTables:
-        """How likely each kind of frame is."""
-        return MOTION_KIND_TABLE if self.has_moved_frames else KIND_TABLE
+    def has_moved_frames(self) -> bool:
+        """Whether frames may be moved."""
+        return self.motion is not None and self.layout.most_vectors > 0
 
     def is_intra(self, stream: bytes) -> bool:
         """Say whether a stream is an intra frame's.
@@ -112,7 +108,7 @@ class VideoBitstream:
         Raises:
             BitstreamError: It is no such stream.
         """
-        return is_intra(stream, self.kind_table)
+        return is_intra(stream, self.layout)
 
     @torch.inference_mode()
     def encode(
@@ -203,18 +199,18 @@ class VideoBitstream:
         self, state: SegmentState, y_nchw: Tensor, z_nchw: Tensor, *, rule: SkipRule, brightness_yx: Tensor | None
     ) -> bytes:
         if state.latent16_mhw is None:
-            return self._encode_intra(state, self.intra.find_symbols(y_nchw, z_nchw))
+            symbols = self.intra.find_symbols(y_nchw, z_nchw)
+            self._begin(state, symbols.latent16_nmhw[0])
+            return self._encode_intra(symbols)
         motion = self._find_motion(state, y_nchw[0], rule=rule, brightness_yx=brightness_yx)
         payload, latent16_mhw, coded_hw = self._encode_predicted(state, y_nchw[0], motion, rule=rule)
         if float(coded_hw.float().mean()) >= rule.most_coded:
-            alone_state = SegmentState()
-            alone = self._encode_intra(alone_state, self.intra.find_symbols(y_nchw, z_nchw))
+            symbols = self.intra.find_symbols(y_nchw, z_nchw)
+            alone = self._encode_intra(symbols)
             if len(payload) > (1 - rule.least_saving) * len(alone):
-                state.latent16_mhw, state.coded_hw = alone_state.latent16_mhw, alone_state.coded_hw
-                state.moved_hw = alone_state.moved_hw
+                self._begin(state, symbols.latent16_nmhw[0])
                 return alone
-        state.latent16_mhw, state.coded_hw = latent16_mhw, coded_hw.cpu().numpy()
-        state.moved_hw = _moved(motion, coded_hw)
+        _go_on(state, latent16_mhw, coded_hw.cpu().numpy(), motion)
         return payload
 
     def _find_motion(
@@ -222,8 +218,9 @@ class VideoBitstream:
     ) -> MotionField | None:
         """Return what moved since the last frame, if streams can say it and it is worth its bits."""
         assert state.latent16_mhw is not None
-        if self.motion is None or not self.has_moved_frames or brightness_yx is None or state.brightness_yx is None:
+        if not self.has_moved_frames or brightness_yx is None or state.brightness_yx is None:
             return None
+        assert self.motion is not None
         y_kept_mhw = y_mhw[: self._num_coded_channels]
         return find_motion(
             y_kept_mhw,
@@ -233,6 +230,8 @@ class VideoBitstream:
             brightness_yx=brightness_yx,
             previous_yx=state.brightness_yx,
             rule=rule,
+            most_vectors=self.layout.most_vectors,
+            background16_mhw=_background16(state),
         )
 
     @torch.inference_mode()
@@ -246,11 +245,13 @@ class VideoBitstream:
         """
         y_mhw = frame.latent16_mhw * (1 / MEAN_STEPS)
         if frame.z_nchw is not None:
-            return self._encode_intra(state, self.intra.find_symbols(y_mhw[None], frame.z_nchw))
+            symbols = self.intra.find_symbols(y_mhw[None], frame.z_nchw)
+            self._begin(state, symbols.latent16_nmhw[0])
+            return self._encode_intra(symbols)
         # Without a slice, nothing is coded that motion could save.
         motion = frame.motion if self._num_coded_channels else None
-        payload, state.latent16_mhw, coded_hw = self._encode_predicted(state, y_mhw, motion, rule=rule)
-        state.coded_hw, state.moved_hw = coded_hw.cpu().numpy(), _moved(motion, coded_hw)
+        payload, latent16_mhw, coded_hw = self._encode_predicted(state, y_mhw, motion, rule=rule)
+        _go_on(state, latent16_mhw, coded_hw.cpu().numpy(), motion)
         return payload
 
     def _encode_predicted(
@@ -263,46 +264,41 @@ class VideoBitstream:
         previous16_mhw = state.latent16_mhw
         if motion is not None:
             assert self.motion is not None
-            self.motion.push(encoder, motion, state.moved_hw)
-            previous16_mhw = self.motion.carry(previous16_mhw, motion)
+            self.motion.push(encoder, motion, state.moved_hw, most_vectors=self.layout.most_vectors)
+            previous16_mhw = self.motion.carry(previous16_mhw, motion, background16_mhw=_background16(state))
         num_kept = self._num_coded_channels
-        moved_hw = None if motion is None else torch.from_numpy(motion.moved_hw).to(y_mhw.device)
-        coded_hw = find_changes(y_mhw[:num_kept], previous16_mhw[:num_kept], rule=rule, moved_hw=moved_hw)
+        displaced_hw = None if motion is None else torch.from_numpy(motion.displaced_hw).to(y_mhw.device)
+        coded_hw = find_changes(y_mhw[:num_kept], previous16_mhw[:num_kept], rule=rule, moved_hw=displaced_hw)
         encoder.push_flags(coded_hw.cpu().numpy(), state.coded_hw, self.flag_table)
-        latent16_mhw = self._push_slices(encoder, previous16_mhw, y_mhw, coded_hw, rule=rule)
+        latent16_mhw = self._push_slices(encoder, previous16_mhw, y_mhw, coded_hw)
         return encoder.finish(), latent16_mhw, coded_hw
 
-    def _encode_intra(self, state: SegmentState, symbols: BatchSymbols) -> bytes:
+    def _encode_intra(self, symbols: BatchSymbols) -> bytes:
         encoder = SymbolEncoder()
         self._push_kind(encoder, INTRA)
         self.intra.push(encoder, symbols, frame=0)
-        state.latent16_mhw = symbols.latent16_nmhw[0]
-        state.coded_hw = state.moved_hw = np.zeros(state.latent16_mhw.shape[1:], np.bool_)
         return encoder.finish()
 
-    def _push_slices(
-        self, encoder: SymbolEncoder, previous16_mhw: Tensor, y_mhw: Tensor, coded_hw: Tensor, *, rule: SkipRule
-    ) -> Tensor:
+    def _push_slices(self, encoder: SymbolEncoder, previous16_mhw: Tensor, y_mhw: Tensor, coded_hw: Tensor) -> Tensor:
         """Code the slices of coded positions; return the frame's latent in sixteenths, [M, h, w]."""
         y_parts = torch.split(y_mhw, list(self.networks.slices))
         positions = torch.nonzero(coded_hw.flatten())[:, 0]
 
         def code(number: int, index: Tensor, mean16: Tensor) -> Tensor:
             y = y_parts[number].flatten(1)[:, positions].reshape(mean16.shape)
-            residual = round_to_zero(y - mean16 * (1 / MEAN_STEPS), dead_zone=rule.dead_zone)
-            residual = residual.clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
-            encoder.push(_flat(residual.int()), _flat(index.byte()), self.intra.latent_tables)
-            return residual
+            symbols = self.quantiser.symbols(y - mean16 * (1 / MEAN_STEPS), index)
+            encoder.push(_flat(symbols.int()), _flat(index.byte()), self.intra.latent_tables)
+            return symbols
 
         return self._code_slices(previous16_mhw, coded_hw, positions, code=code)
 
     def _decode_frame(self, state: SegmentState, stream: bytes, grid: LatentGrid, *, device: str) -> DecodedFrame:
         decoder = SymbolDecoder(stream)
-        kind = _pull_kind(decoder, self.kind_table)
-        nothing = np.zeros((grid.height, grid.width), np.bool_)
+        kind = _pull_kind(decoder, self.layout)
+        coded: BoolArray | None = None
         if kind == INTRA:
             z_nchw, latent16_nmhw = self.intra.pull_both([decoder], grid, device=device)
-            frame, coded = DecodedFrame(latent16_mhw=latent16_nmhw[0], z_nchw=z_nchw), nothing
+            frame = DecodedFrame(latent16_mhw=latent16_nmhw[0], z_nchw=z_nchw)
         elif state.latent16_mhw is None:
             raise BitstreamError("it is coded against the frame before it, which was not decoded")
         else:
@@ -310,26 +306,34 @@ class VideoBitstream:
             if kind == MOVED:
                 if self.motion is None:
                     raise BitstreamError("its latents are moved, for which the checkpoint has no maps")
-                motion = self.motion.pull(decoder, state.moved_hw)
-                previous16_mhw = self.motion.carry(previous16_mhw, motion)
+                motion = self.motion.pull(decoder, state.moved_hw, most_vectors=self.layout.most_vectors)
+                previous16_mhw = self.motion.carry(previous16_mhw, motion, background16_mhw=_background16(state))
             coded = decoder.pull_flags(state.coded_hw, self.flag_table)
             latent16_mhw = self._pull_predicted(decoder, previous16_mhw, torch.from_numpy(coded).to(device))
             frame = DecodedFrame(latent16_mhw=latent16_mhw, motion=motion)
         decoder.finish()
-        state.latent16_mhw, state.coded_hw = frame.latent16_mhw, coded
-        state.moved_hw = nothing if frame.motion is None else frame.motion.moved_hw
+        if coded is None:
+            self._begin(state, frame.latent16_mhw)
+        else:
+            _go_on(state, frame.latent16_mhw, coded, frame.motion)
         return frame
+
+    def _begin(self, state: SegmentState, latent16_mhw: Tensor) -> None:
+        """Note what an intra frame leaves behind."""
+        state.latent16_mhw = latent16_mhw
+        state.coded_hw = state.moved_hw = np.zeros(latent16_mhw.shape[1:], np.bool_)
+        state.background = Background.of_intra(latent16_mhw) if self.layout.has_background else None
 
     def _pull_predicted(self, decoder: SymbolDecoder, previous16_mhw: Tensor, coded_hw: Tensor) -> Tensor:
         def code(number: int, index: Tensor, mean16: Tensor) -> Tensor:
-            residual = decoder.pull(_flat(index.byte()), self.intra.latent_tables)
-            return torch.from_numpy(residual).to(mean16.device).float().reshape(mean16.shape)
+            symbols = decoder.pull(_flat(index.byte()), self.intra.latent_tables)
+            return torch.from_numpy(symbols).to(mean16.device).float().reshape(mean16.shape)
 
         positions = torch.nonzero(coded_hw.flatten())[:, 0]
         return self._code_slices(previous16_mhw, coded_hw, positions, code=code)
 
     def _push_kind(self, encoder: SymbolEncoder, kind: int) -> None:
-        encoder.push(np.array([kind], np.int32), np.zeros(1, np.uint8), self.kind_table)
+        encoder.push(np.array([kind], np.int32), np.zeros(1, np.uint8), self.layout.kind_table)
 
     @property
     def _coded_slices(self) -> list[int]:
@@ -356,8 +360,8 @@ class VideoBitstream:
             previous16 = previous16[None, :, None]
             index, change16 = self.networks.parameters_of(number, phi, earlier)
             mean16 = previous16 + change16
-            residual = code(number, index, mean16).clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
-            latent16 = (residual * MEAN_STEPS + mean16).clamp(-LATENT_LIMIT, LATENT_LIMIT)
+            symbols = code(number, index, mean16).clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
+            latent16 = self.quantiser.latents16(symbols, mean16).clamp(-LATENT_LIMIT, LATENT_LIMIT)
             earlier.append(change_of(latent16, previous16))
             decoded.append(latent16[0, :, 0])
         latent16_mn = previous16_mhw.flatten(1).clone()
@@ -365,26 +369,33 @@ class VideoBitstream:
         return latent16_mn.reshape(previous16_mhw.shape)
 
 
-def is_intra(stream: bytes, kind_table: FrequencyTables = KIND_TABLE) -> bool:
-    """Say whether a stream of version 2, or of the version with another table, is an intra frame's.
+def is_intra(stream: bytes, layout: VideoLayout) -> bool:
+    """Say whether a stream is an intra frame's.
 
     Raises:
         BitstreamError: It is no such stream.
     """
-    return _pull_kind(SymbolDecoder(stream), kind_table) == INTRA
+    return _pull_kind(SymbolDecoder(stream), layout) == INTRA
 
 
-def _pull_kind(decoder: SymbolDecoder, kind_table: FrequencyTables) -> int:
-    kind = int(decoder.pull(np.zeros(1, np.uint8), kind_table)[0])
-    known = (PREDICTED, INTRA) if kind_table is KIND_TABLE else (PREDICTED, INTRA, MOVED)
-    if kind not in known:
-        raise BitstreamError(f"a frame's kind must be one of {', '.join(map(str, known))}, got {kind}")
+def _pull_kind(decoder: SymbolDecoder, layout: VideoLayout) -> int:
+    kind = int(decoder.pull(np.zeros(1, np.uint8), layout.kind_table)[0])
+    if kind not in layout.kinds:
+        raise BitstreamError(f"a frame's kind must be one of {', '.join(map(str, layout.kinds))}, got {kind}")
     return kind
 
 
-def _moved(motion: MotionField | None, coded_hw: Tensor) -> BoolArray:
-    """Return what moved, bool [h, w]."""
-    return np.zeros(coded_hw.shape, np.bool_) if motion is None else motion.moved_hw
+def _go_on(state: SegmentState, latent16_mhw: Tensor, coded_hw: BoolArray, motion: MotionField | None) -> None:
+    """Note what a frame leaves behind that leans on the one before."""
+    state.latent16_mhw, state.coded_hw = latent16_mhw, coded_hw
+    state.moved_hw = np.zeros(coded_hw.shape, np.bool_) if motion is None else motion.moved_hw
+    if state.background is not None:
+        state.background = state.background.after(latent16_mhw, coded_hw | state.moved_hw)
+
+
+def _background16(state: SegmentState) -> Tensor | None:
+    """Return the latent that positions may be taken from, in sixteenths [M, h, w]."""
+    return None if state.background is None else state.background.latent16_mhw
 
 
 def _flat(values: Tensor) -> Any:  # noqa: ANN401  # numpy's type depends on the tensor's

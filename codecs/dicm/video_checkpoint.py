@@ -20,11 +20,12 @@ from framevault.codecs.dicm.bitstream import Bitstream
 from framevault.codecs.dicm.checkpoint import GOLDEN_GRID
 from framevault.codecs.dicm.config import DicmConfig
 from framevault.codecs.dicm.golden_streams import GoldenVideo, check_golden_video, golden_tensors, read_golden
+from framevault.codecs.dicm.layouts import MOTION_VERSION, VIDEO_LAYOUTS, VIDEO_VERSION
 from framevault.codecs.dicm.motion import Motion
 from framevault.codecs.dicm.motion_checkpoint import export_motion, motion_names, read_motion
 from framevault.codecs.dicm.skipping import SkipRule
 from framevault.codecs.dicm.temporal_model import TemporalNetworks
-from framevault.codecs.dicm.video import SegmentState, VideoBitstream, is_intra
+from framevault.codecs.dicm.video import SegmentState, VideoBitstream
 from framevault.codecs.entropy.integer import IntConv2d, layer_shapes, layer_tensors, load_layers
 from framevault.codecs.entropy.quantisation import convert
 from framevault.codecs.entropy.tables import FlagTable
@@ -37,7 +38,7 @@ class StoredVideo(NamedTuple):
     """What a checkpoint holds for video mode."""
 
     bitstream: VideoBitstream
-    """Codes frames of version 2; with `has_moved_frames`, of version 9."""
+    """Codes frames of version 2; with another layout, of others."""
     golden: GoldenVideo
     """Two small frames, the second predicted."""
     golden_motion: GoldenVideo | None = None
@@ -53,7 +54,7 @@ class StoredVideo(NamedTuple):
         """Decode the golden frames, and compare; see `golden_streams.check_golden_video`."""
         check_golden_video(self.bitstream, self.golden, name=name, device=device)
         if self.golden_motion is not None:
-            moving = replace(self.bitstream, has_moved_frames=True)
+            moving = replace(self.bitstream, layout=VIDEO_LAYOUTS[MOTION_VERSION])
             check_golden_video(moving, self.golden_motion, name=name, device=device)
 
 
@@ -80,7 +81,8 @@ def export_video(
     assert config.motion == (0 if motion is None else motion.num_channels)
     running = TemporalNetworks(config, IntConv2d)
     convert(temporal, running)
-    video = VideoBitstream(intra=bitstream, networks=running, flag_table=flag_table)
+    layout = VIDEO_LAYOUTS[VIDEO_VERSION]
+    video = VideoBitstream(intra=bitstream, networks=running, flag_table=flag_table, layout=layout)
     golden = _make_golden(video, config)
     return {
         **layer_tensors(running, "temporal"),
@@ -115,7 +117,12 @@ def read_video(tensors: Mapping[str, Tensor], config: DicmConfig, bitstream: Bit
     check_names({name: tensor for name, tensor in tensors.items() if name in names}, names)
     check_shapes(tensors, shapes)
     load_layers(allocate(running), "temporal", tensors)
-    video = VideoBitstream(intra=bitstream, networks=running, flag_table=FlagTable.from_tensor(tensors["tables.flags"]))
+    video = VideoBitstream(
+        intra=bitstream,
+        networks=running,
+        flag_table=FlagTable.from_tensor(tensors["tables.flags"]),
+        layout=VIDEO_LAYOUTS[VIDEO_VERSION],
+    )
     golden = read_golden("golden.video", tensors, config, num_frames=2)
     if not config.motion:
         return StoredVideo(video, golden)
@@ -134,5 +141,5 @@ def _make_golden(video: VideoBitstream, config: DicmConfig) -> GoldenVideo:
     y_nmhw[1, :, :, 1:] = y_nmhw[0, :, :, 1:]
     z_nchw = torch.zeros(2, config.hyper, GOLDEN_GRID.hyper_height, GOLDEN_GRID.hyper_width)
     streams = tuple(video.encode(SegmentState(), y_nmhw, z_nchw, rule=SkipRule(most_coded=1.1)))
-    assert [is_intra(stream) for stream in streams] == [True, False]
+    assert [video.is_intra(stream) for stream in streams] == [True, False]
     return GoldenVideo(latent16_nmhw=video.decode(SegmentState(), streams, GOLDEN_GRID, device="cpu"), streams=streams)

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from framevault.codecs.dicm.codec import INTRA_VERSION, load_dicm
+from framevault.codecs.dicm.codec import load_dicm
+from framevault.codecs.dicm.layouts import INTRA_VERSION
 from framevault.codecs.dicm.training import relative_error
 from framevault.codecs.spec import CodecSpec
 from framevault.pipeline.jobs.train.frozen_backbone import FrozenTail

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from framevault.codecs.checkpoint import load_checkpoint, save_checkpoint
-from framevault.codecs.dicm.codec import INTRA_VERSION, MOTION_VERSION, DicmCodec, grid_of, load_dicm
+from framevault.codecs.dicm.codec import DicmCodec, grid_of, load_dicm
 from framevault.codecs.dicm.config import DicmConfig
+from framevault.codecs.dicm.layouts import BACKGROUND_VERSION, INTRA_VERSION, VIDEO_LAYOUTS
 from framevault.codecs.dicm.motion import STEPS, Motion, MotionField
 from framevault.codecs.dicm.motion_checkpoint import export_motion, motion_names
 from framevault.codecs.dicm.motion_fit import STILL, MapFit, counted_motion, first_motion, step_pixels
@@ -49,7 +50,7 @@ CLIP_QUALITIES = (2, 3, 4, 5, 6, 7)
 NUM_CLIP_BATCHES = 2 * len(CLIP_QUALITIES)
 """Batches of clips that it is counted on."""
 
-CARRIED_SLICES = CODECS["dicm"].usual_slices[MOTION_VERSION][DEFAULT_QUALITY - 1]
+CARRIED_SLICES = CODECS["dicm"].usual_slices[BACKGROUND_VERSION][DEFAULT_QUALITY - 1]
 """The first ones, whose channels are carried: what most predicted frames hold."""
 
 Clip = list[MotionField | None]
@@ -159,16 +160,16 @@ def _find_motion(codec: DicmCodec, motion: Motion, setup: StageSetup[TrainDicmJo
 def _with_motion(codec: DicmCodec, motion: Motion) -> DicmCodec:
     """Return a codec that writes moved frames by means of these maps and tables."""
     assert codec.video is not None
-    video = dataclasses.replace(codec.video, motion=motion, has_moved_frames=True)
+    video = dataclasses.replace(codec.video, motion=motion, layout=VIDEO_LAYOUTS[BACKGROUND_VERSION])
     return dataclasses.replace(
-        codec, spec=dataclasses.replace(codec.spec, bitstream_version=MOTION_VERSION), video=video
+        codec, spec=dataclasses.replace(codec.spec, bitstream_version=BACKGROUND_VERSION), video=video
     )
 
 
 def _at_quality(codec: DicmCodec, quality: int) -> DicmCodec:
     """Return a codec at a quality, with the slices that are usual there."""
     spec = dataclasses.replace(codec.spec, quality=quality)
-    slices = CODECS["dicm"].usual_slices[MOTION_VERSION][quality - 1]
+    slices = CODECS["dicm"].usual_slices[BACKGROUND_VERSION][quality - 1]
     return dataclasses.replace(codec, spec=spec).restricted_to(min(slices, codec.num_slices))
 
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from framevault.codecs.dicm.codec import INTRA_VERSION, load_dicm
+from framevault.codecs.dicm.codec import load_dicm
+from framevault.codecs.dicm.layouts import INTRA_VERSION
 from framevault.codecs.spec import CodecSpec
 from framevault.pipeline.exits import PreflightError
 from framevault.workers.weights import backbone_of
