@@ -7,7 +7,8 @@ Laplacian random variables", IEEE Trans. Information Theory 1996): it takes 0 fo
 less than what it saves in bits.
 
 With thresholds chosen so, the mean of the latents behind a symbol lies 2 to 4 sixteenths inwards of it for every table,
-which is why one number does for all.
+which is why one number does for all. Where nothing is pulled, latents are rounded to the nearest: streams of versions
+before 13 are thinned to the same bytes as ever.
 """
 
 from dataclasses import dataclass
@@ -24,10 +25,11 @@ BIT_PRICE = 0.1
 have more error."""
 
 LARGEST_ZERO = 0.95
-"""Steps from its mean beyond which no latent is taken for it: what was a symbol of 1 stays one when it is thinned."""
+"""Share of what a symbol of 1 stands for beyond which no latent is taken for its mean: such a symbol stays one when it
+is thinned."""
 
 INWARDS = 0.1
-"""Of a step, by which larger symbols are rounded towards 0."""
+"""Of a step, by which larger symbols are rounded towards 0, where latents are pulled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -36,23 +38,26 @@ class Quantiser:
 
     pull16: int
     """As the layout says."""
-    largest_zero_k: Tensor
-    """Of each table, steps from the mean up to which a latent's symbol is 0; float32 [K]. The decoder has no use for
-    it."""
+    inwards: float
+    """Of a step, by which larger symbols are rounded towards 0. The decoder has no use for it, nor for the next."""
+    least_one_k: Tensor
+    """Of each table, steps from the mean from which on a latent's symbol is not 0; float32 [K]."""
 
     @classmethod
     def for_tables(cls, tables: FrequencyTables, *, pull16: int) -> "Quantiser":
-        """Weigh error against bits for each table."""
+        """Weigh error against bits for each table, if latents are pulled."""
+        if pull16 == 0:
+            return cls(pull16=0, inwards=0.0, least_one_k=torch.full((tables.num_tables,), 0.5))
         one = 1 - pull16 / MEAN_STEPS
         saved_bits_k = torch.from_numpy(np.log2(_frequencies(tables, 0) / _frequencies(tables, 1))).float()
         # x^2 = (x - one)^2 + price * bits
-        largest_zero_k = (one / 2 + BIT_PRICE * saved_bits_k / (2 * one)).clamp(one / 2, LARGEST_ZERO)
-        return cls(pull16=pull16, largest_zero_k=largest_zero_k)
+        least_one_k = (one / 2 + BIT_PRICE * saved_bits_k / (2 * one)).clamp(one / 2, LARGEST_ZERO * one)
+        return cls(pull16=pull16, inwards=INWARDS, least_one_k=least_one_k)
 
     def symbols(self, change: Tensor, index: Tensor) -> Tensor:
         """Return the symbols of latents that are so many steps from their means, by tables of these numbers."""
-        magnitude = torch.floor(change.abs() + (0.5 - INWARDS + self.pull16 / MEAN_STEPS)).clamp_min(1)
-        is_zero = change.abs() <= self.largest_zero_k.to(change.device)[index.long()]
+        magnitude = torch.floor(change.abs() + (0.5 - self.inwards + self.pull16 / MEAN_STEPS)).clamp_min(1)
+        is_zero = change.abs() < self.least_one_k.to(change.device)[index.long()]
         return torch.where(is_zero, 0, torch.sign(change) * magnitude).clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
 
     def latents16(self, symbols: Tensor, mean16: Tensor) -> Tensor:
@@ -67,4 +72,5 @@ def _frequencies(tables: FrequencyTables, symbol: int) -> np.ndarray[tuple[int],
     interval = symbol - tables.offsets
     interval = np.where((interval < 0) | (interval > last), last, interval)
     frequencies = tables.cumulative[rows, interval + 1] - tables.cumulative[rows, interval]
-    return np.maximum(frequencies, 1) / TOTAL
+    shares: np.ndarray[tuple[int], np.dtype[np.float64]] = np.maximum(frequencies, 1) / TOTAL
+    return shares
