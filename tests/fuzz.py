@@ -77,10 +77,14 @@ def _load_targets() -> dict[str, Target]:
             "motion": CodecSpec(name="dicm", bitstream_version=9),
             "moving": CodecSpec(name="dicm", bitstream_version=9, weights=moving),
             "thin motion": CodecSpec(name="dicm", bitstream_version=10, weights=moving, slices=1),
+            "background": CodecSpec(name="dicm", bitstream_version=13),
+            "settling": CodecSpec(name="dicm", bitstream_version=13, weights=moving),
+            "thin background": CodecSpec(name="dicm", bitstream_version=14, weights=moving, slices=1),
             "toy": CodecSpec(name="dicm", bitstream_version=1, weights=toy),
             "hsc": CodecSpec(name="hsc", weights=toy_hsc),
             "faces": CodecSpec(name="dicm+hsc", bitstream_version=1, weights=toy),
             "moving faces": CodecSpec(name="dicm+hsc", bitstream_version=9, weights=moving),
+            "settling faces": CodecSpec(name="dicm+hsc", bitstream_version=13, weights=moving),
         }
         return {name: make_target(load_codec(spec)) for name, spec in specs.items()}
 

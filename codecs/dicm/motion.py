@@ -88,7 +88,8 @@ class MotionField:
     def displaced_hw(self) -> BoolArray:
         """Which of them have one of some length, bool [h, w]."""
         has_length = np.concatenate([[False], self.vectors_k2.any(axis=1)])
-        return has_length[self.number_hw]
+        displaced_hw: BoolArray = has_length[self.number_hw]
+        return displaced_hw
 
     def choices(self) -> Iterator[tuple[BoolArray, BoolArray]]:
         """Yield which positions have each vector but the last, and which have none before it; bool [h, w]."""

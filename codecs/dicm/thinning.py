@@ -1,4 +1,4 @@
-"""Dropping the last slices of streams: bitstream versions 1, 2 and 9 become 3, 4 and 10, without pixels or floats.
+"""Dropping the last slices of streams, without pixels or floats: versions 1, 2, 9 and 13 become 3, 4, 10 and 14.
 
 A frame's slices are decoded, and the first of them coded again. Where frames are coded by themselves, that changes no
 kept symbol: a slice sees the hyper-latent and earlier slices only. A predicted frame sees all slices of the frame
@@ -53,7 +53,7 @@ class IntraThinner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoThinner:
-    """Thins a segment of version 2 or 4, or 9 or 10."""
+    """Thins a segment of version 2 or 4, 9 or 10, or 13 or 14."""
 
     source: VideoBitstream
     """Decodes what there is."""

@@ -37,6 +37,12 @@ def moving(moving_path: Path) -> DicmCodec:
 
 
 @pytest.fixture(scope="session")
+def settling(moving_path: Path) -> DicmCodec:
+    """The same with what settles behind what moves."""
+    return load_dicm(CodecSpec(name="dicm", weights=str(moving_path), bitstream_version=13))
+
+
+@pytest.fixture(scope="session")
 def toy_hsc_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkpoint of hsc's toy; don't change it."""
     return save_toy_hsc(tmp_path_factory.mktemp("hsc") / "toy.safetensors")

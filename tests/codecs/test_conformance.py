@@ -352,27 +352,41 @@ class TestMovedFramesAreExact(TestPredictedFramesAreExact):
         assert sum(frame.motion is not None for frame in frames) > 6
 
 
+class TestFramesWithABackgroundAreExact(TestMovedFramesAreExact):
+    """The same where vectors may point to the background."""
+
+    version = 13
+
+
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
+    is_of_background=st.booleans(),
     seed=st.integers(0, 2**32),
     size=st.tuples(st.integers(1, 120), st.integers(1, 120)),
     num_threads=st.integers(1, 4),
     frames_a_call=st.integers(1, 6),
 )
 def test_no_circumstance_changes_a_bit_of_moved_frames(
-    moving: DicmCodec, seed: int, size: tuple[int, int], num_threads: int, frames_a_call: int
+    moving: DicmCodec,
+    settling: DicmCodec,
+    is_of_background: bool,
+    seed: int,
+    size: tuple[int, int],
+    num_threads: int,
+    frames_a_call: int,
 ) -> None:
     """For vectors of all lengths, and latents of every magnitude up to a million."""
-    grid, state = latent_grid(*size), SegmentState()
-    assert moving.video is not None
+    grid, state, codec = latent_grid(*size), SegmentState(), settling if is_of_background else moving
+    num_frames = 14 if is_of_background else 6
+    assert codec.video is not None
     with torch_threads(1):
-        streams, coded_nmhw = random_segment(moving, 6, grid=grid, seed=seed)
+        streams, coded_nmhw = random_segment(codec, num_frames, grid=grid, seed=seed)
 
     with torch_threads(num_threads):
-        again, _ = random_segment(moving, 6, grid=grid, seed=seed)
+        again, _ = random_segment(codec, num_frames, grid=grid, seed=seed)
         decoded = [
-            moving.video.decode(state, streams[first : first + frames_a_call], grid, device="cpu")
-            for first in range(0, 6, frames_a_call)
+            codec.video.decode(state, streams[first : first + frames_a_call], grid, device="cpu")
+            for first in range(0, num_frames, frames_a_call)
         ]
 
     assert again == streams

@@ -26,18 +26,18 @@ def test_bitstream_versions_are_what_the_format_page_specifies() -> None:
     """A codec's streams have a version of their own; a new one comes with its section in storage/FORMAT.md."""
     assert {name: row.bitstream_versions for name, row in CODECS.items()} == {
         "raw": (1,),
-        "dicm": (1, 2, 9),
+        "dicm": (1, 2, 9, 13),
         "hsc": (1,),
-        "dicm+hsc": (1, 2, 9),
+        "dicm+hsc": (1, 2, 9, 13),
     }
 
 
 def test_versions_of_thinned_streams_are_what_the_format_page_specifies() -> None:
     """Thinned streams are of a version of their own."""
     assert {name: row.thinned_versions for name, row in CODECS.items() if row.thinned_versions} == {
-        "dicm": {1: 3, 2: 4, 9: 10},
+        "dicm": {1: 3, 2: 4, 9: 10, 13: 14},
         "hsc": {1: 2},
-        "dicm+hsc": {1: 3, 2: 4, 9: 10},
+        "dicm+hsc": {1: 3, 2: 4, 9: 10, 13: 14},
     }
 
 
@@ -59,6 +59,8 @@ def test_whole_streams_have_the_fingerprint_that_they_always_had() -> None:
         ("dicm", 5, 1, None, "dc3407babf1f97eac331e4fc1216e992ff5eb965d200c2c4fa6af22e85eb520f"),
         ("dicm", 5, 9, None, "8c8a4603ee1676e4204da3c0c9279be5574808b2e2fa0d043889a84637b42020"),
         ("dicm", 8, 10, 2, "2fdcffa44b31c10e3d182295ff335a956f4dfb84096f4cec8de9f9ea4e350c9e"),
+        ("dicm", 5, 13, None, "bf3d16feead6f93c743c751c77b1f9c8e89c503331c25dd29f46ac3b14c70bbc"),
+        ("dicm", 8, 14, 2, "ac35e007676252e179935a27bf81b5c3a935101299c4bab321d552ec58d23402"),
         ("dicm", 8, 4, 2, "399f076b9a08b025ee511413dcced64f281ba835f706afdac184a7511a9ba047"),
         ("hsc", 5, 1, None, "bcf58393bcc213f85c3c30b205d8d753d386cf80e19125e7b96f4bf5ffd17448"),
         ("hsc", 1, 2, 0, "6c1cbe5de26adbffa0ca06ecb5ed4ef4fef880f6367d5b91dda1ade6cbc83fa8"),
@@ -86,9 +88,9 @@ def test_slices_that_no_stream_has_are_refused(name: str, slices: int) -> None:
 
 def test_a_version_of_whole_streams_is_refused_for_thinned_ones_and_the_other_way_round() -> None:
     """Both are said."""
-    with pytest.raises(CodecError, match="thinned to 2 slices, must be 3 or 4 or 10, got 2"):
+    with pytest.raises(CodecError, match="thinned to 2 slices, must be 3 or 4 or 10 or 14, got 2"):
         CodecSpec(name="dicm", slices=2, bitstream_version=2)
-    with pytest.raises(CodecError, match="'dicm' must be 1 or 2 or 9, got 4"):
+    with pytest.raises(CodecError, match="'dicm' must be 1 or 2 or 9 or 13, got 4"):
         CodecSpec(name="dicm", bitstream_version=4)
 
 
@@ -185,13 +187,14 @@ def test_the_fingerprint_follows_what_codes_the_faces(tmp_path: Path) -> None:
 def test_versions_of_streams_with_thinned_faces_are_what_the_format_page_specifies() -> None:
     """Of their own, too."""
     assert {name: row.thinned_faces_versions for name, row in CODECS.items() if row.thinned_faces_versions} == {
-        "dicm+hsc": {1: 5, 2: 6, 3: 7, 4: 8, 9: 11, 10: 12},
+        "dicm+hsc": {1: 5, 2: 6, 3: 7, 4: 8, 9: 11, 10: 12, 13: 15, 14: 16},
     }
 
 
 @pytest.mark.parametrize("order", ["frames", "faces"])
 @pytest.mark.parametrize(
-    ("version", "thin_frames", "thin_faces", "thin_both"), [(1, 3, 5, 7), (2, 4, 6, 8), (9, 10, 11, 12)]
+    ("version", "thin_frames", "thin_faces", "thin_both"),
+    [(1, 3, 5, 7), (2, 4, 6, 8), (9, 10, 11, 12), (13, 14, 15, 16)],
 )
 def test_frames_and_faces_can_be_thinned_in_any_order(
     version: int, thin_frames: int, thin_faces: int, thin_both: int, order: str
@@ -223,9 +226,9 @@ def test_faces_can_not_be_thickened_and_none_can_not_be_thinned() -> None:
 
 def test_versions_of_whole_faces_are_refused_for_thinned_ones_and_the_other_way_round() -> None:
     """Whoever knows the older versions alone can't take one for the other."""
-    with pytest.raises(CodecError, match=r"with faces thinned to 2 slices, must be 5 or 6 or 11, got 2"):
+    with pytest.raises(CodecError, match=r"with faces thinned to 2 slices, must be 5 or 6 or 11 or 15, got 2"):
         CodecSpec(name="dicm+hsc", bitstream_version=2, faces=CodecSpec(name="hsc", slices=2))
-    with pytest.raises(CodecError, match="'dicm\\+hsc' must be 1 or 2 or 9, got 6"):
+    with pytest.raises(CodecError, match="'dicm\\+hsc' must be 1 or 2 or 9 or 13, got 6"):
         CodecSpec(name="dicm+hsc", bitstream_version=6)
 
 
@@ -248,4 +251,4 @@ def test_thinning_takes_nothing_from_faces() -> None:
 
     thin_spec = thinned(spec, slices=1)
 
-    assert (thin_spec.bitstream_version, thin_spec.slices, thin_spec.faces) == (10, 1, spec.faces)
+    assert (thin_spec.bitstream_version, thin_spec.slices, thin_spec.faces) == (14, 1, spec.faces)

@@ -127,7 +127,7 @@ def test_a_packs_settings_say_what_coded_its_faces(faces_own: Path) -> None:
         pack_header(),
         codec=spec.name,
         codec_fingerprint=codec_fingerprint(spec),
-        bitstream_version=10,
+        bitstream_version=14,
         quality=3,
         settings=settings,
     )
@@ -145,7 +145,7 @@ def test_a_packs_settings_say_to_what_its_faces_were_thinned(faces_own: Path) ->
         pack_header(),
         codec=spec.name,
         codec_fingerprint=codec_fingerprint(spec),
-        bitstream_version=11,
+        bitstream_version=15,
         quality=3,
         settings=settings,
     )

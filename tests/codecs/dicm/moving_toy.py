@@ -15,7 +15,7 @@ from framevault.codecs.dicm.bitstream import Bitstream
 from framevault.codecs.dicm.codec import DicmCodec
 from framevault.codecs.dicm.config import DicmConfig
 from framevault.codecs.dicm.entropy_model import EntropyNetworks
-from framevault.codecs.dicm.motion import LONGEST_VECTOR, MOST_VECTORS, STEPS, Motion, MotionField
+from framevault.codecs.dicm.motion import LONGEST_VECTOR, STEPS, Motion, MotionField
 from framevault.codecs.dicm.motion_checkpoint import export_motion
 from framevault.codecs.dicm.skipping import SkipRule
 from framevault.codecs.dicm.symbols import LatentGrid
@@ -91,10 +91,10 @@ def random_motion(num_channels: int) -> Motion:
     return Motion(maps=maps, moved_table=_random_flags(random), choice_table=_random_flags(random))
 
 
-def random_field(grid: LatentGrid, random: np.random.Generator) -> MotionField:
-    """Return a field of up to 8 vectors, short and long ones, alike or unused; seldom nothing moves."""
-    count = int(random.integers(1, MOST_VECTORS + 1))
-    reach = random.choice([5, 40, LONGEST_VECTOR], (count, 1))
+def random_field(grid: LatentGrid, random: np.random.Generator, *, most_vectors: int) -> MotionField:
+    """Return a field of vectors of all lengths, also of none, alike or unused; seldom nothing moves."""
+    count = int(random.integers(1, most_vectors + 1))
+    reach = random.choice([0, 5, 40, LONGEST_VECTOR], (count, 1))
     vectors_k2 = np.rint(reach * random.uniform(-1, 1, (count, 2))).astype(np.int32)
     number_hw = random.integers(1, count + 1, (grid.height, grid.width)).astype(np.uint8)
     number_hw[random.random(number_hw.shape) < random.random()] = 0
@@ -102,7 +102,7 @@ def random_field(grid: LatentGrid, random: np.random.Generator) -> MotionField:
 
 
 def random_segment(codec: DicmCodec, num_frames: int, *, grid: LatentGrid, seed: int) -> tuple[list[bytes], Tensor]:
-    """Code frames of all kinds, the first an intra one.
+    """Code frames of all kinds, the first an intra one, in which some positions change seldom and some always.
 
     Returns:
         Their streams, and what they decode to as the encoder has it: whole numbers in float32 [N, M, h, w].
@@ -110,13 +110,23 @@ def random_segment(codec: DicmCodec, num_frames: int, *, grid: LatentGrid, seed:
     assert codec.video is not None
     random = np.random.default_rng(seed)
     y_nchw, z_nchw = random_latents(codec.networks.config, num_frames, grid=grid, seed=seed)
-    state, streams, latents = SegmentState(), [], []
+    activity_hw = random.choice([0.05, 0.2, 1.0], (grid.height, grid.width))
+    state, streams = SegmentState(), []
+    latents: list[Tensor] = []
     for number in range(num_frames):
-        kind = "intra" if number == 0 else random.choice(["intra", "predicted", "moved", "moved", "moved"])
+        kind = "intra" if number == 0 else random.choice(["intra", "predicted", "moved"], p=[0.1, 0.3, 0.6])
+        is_active_hw = random.random(activity_hw.shape) < activity_hw
+        device, motion = codec.spec.device, None
+        latent16_mhw = (16 * y_nchw[number]).round().to(device)
+        if kind != "intra":
+            latent16_mhw = torch.where(torch.from_numpy(is_active_hw).to(device), latent16_mhw, latents[-1])
+        if kind == "moved":
+            motion = random_field(grid, random, most_vectors=codec.video.layout.most_vectors)
+            motion = replace(motion, number_hw=np.where(is_active_hw, motion.number_hw, np.uint8(0)))
         frame = DecodedFrame(
-            latent16_mhw=(16 * y_nchw[number]).round().to(codec.spec.device),
-            z_nchw=z_nchw[number : number + 1].to(codec.spec.device) if kind == "intra" else None,
-            motion=random_field(grid, random) if kind == "moved" else None,
+            latent16_mhw=latent16_mhw,
+            z_nchw=z_nchw[number : number + 1].to(device) if kind == "intra" else None,
+            motion=motion,
         )
         # Some positions are left alone in one frame, most or none in others.
         gain = 10 ** random.uniform(-1, 8)

@@ -12,7 +12,7 @@ from framevault.codecs.testing import smooth_frames
 SIZE = {"height": 70, "width": 90}
 
 
-@pytest.fixture(scope="module", params=[1, 2, 9])
+@pytest.fixture(scope="module", params=[1, 2, 9, 13])
 def codec(request: pytest.FixtureRequest) -> DicmCodec:
     return load_dicm(CodecSpec(name="dicm", quality=6, bitstream_version=request.param))
 

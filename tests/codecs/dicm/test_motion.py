@@ -11,21 +11,21 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from framevault.codecs.dicm.codec import DicmCodec, load_dicm
+from framevault.codecs.dicm.layouts import INTRA, MOVED, PREDICTED, VIDEO_LAYOUTS
 from framevault.codecs.dicm.motion import (
-    COUNT_TABLE,
     LATENT_LIMIT,
     LONGEST_VECTOR,
-    MOST_VECTORS,
     VECTOR_TABLE,
     Motion,
     MotionField,
+    count_table,
 )
 from framevault.codecs.dicm.symbols import LatentGrid
-from framevault.codecs.dicm.video import INTRA, MOVED, PREDICTED, SegmentState
+from framevault.codecs.dicm.video import SegmentState
 from framevault.codecs.entropy.coder import SymbolDecoder, SymbolEncoder
 from framevault.codecs.entropy.tables import FlagTable
 from framevault.codecs.errors import BitstreamError
-from framevault.codecs.spec import CodecSpec
+from framevault.codecs.spec import CODECS, CodecSpec, thinned
 from framevault.codecs.testing import torch_threads
 from tests.codecs.dicm.moving_toy import (
     NUM_CARRIED,
@@ -40,6 +40,9 @@ MIDDLE, RIGHT = 4, 5
 
 NOT_ONE = np.zeros((3, 4), np.bool_)
 """Flags of which none is set."""
+
+MOST_VECTORS = sorted({layout.most_vectors for layout in VIDEO_LAYOUTS.values()} - {0})
+"""That frames may have, in one version or another."""
 
 
 def step_number(down: int, right: int) -> int:
@@ -153,26 +156,53 @@ def test_every_neighbour_of_every_channel_counts_and_other_channels_stay() -> No
     assert torch.equal(carried, previous16_mhw)
 
 
+def test_a_vector_of_nothing_has_a_map_as_any_other_or_takes_all_channels_of_the_background() -> None:
+    motion = motion_of({(step_number(0, 0), 0, 0, MIDDLE): 32, (step_number(0, 0), 0, 0, RIGHT): 64})
+    previous16_mhw = torch.tensor([[[2.0, 4, 6]], [[20.0, 40, 60]]])
+    background16_mhw = torch.tensor([[[-1.0, -2, -3]], [[-4.0, -5, -6]]])
+    field = field_of([(0, 0), (0, 8), (0, 0)], [[1, 2, 3]])
+
+    as_any_other = motion.carry(previous16_mhw, field)
+    from_behind = motion.carry(previous16_mhw, field, background16_mhw=background16_mhw)
+
+    # Half of the position and all of the next one in its row; of the second channel there is no map.
+    assert as_any_other.tolist() == [[[5, 9, 9]], [[20, 40, 60]]]
+    assert from_behind.tolist() == [[[-1, 9, -3]], [[-4, 40, -6]]]
+
+
+def test_what_has_a_vector_of_nothing_is_moved_but_not_displaced() -> None:
+    field = field_of([(0, 0), (0, -3), (2, 0)], [[0, 1, 2], [3, 0, 1]])
+
+    assert field.moved_hw.tolist() == [[False, True, True], [True, False, True]]
+    assert field.displaced_hw.tolist() == [[False, False, True], [True, False, False]]
+
+
 def test_tables_are_those_of_the_format_page() -> None:
     frequencies = np.diff(VECTOR_TABLE.cumulative[0])
 
     assert frequencies[:-1].tolist() == [9000 // (abs(n) + 1) for n in range(-32, 33)]
     assert (frequencies[-1], VECTOR_TABLE.offsets[0]) == (952, -32)
-    assert COUNT_TABLE.cumulative[0].tolist() == [*(8191 * n for n in range(9)), 65536]
-    assert COUNT_TABLE.offsets[0] == 1
+    assert count_table(8).cumulative[0].tolist() == [*(8191 * n for n in range(9)), 65536]
+    assert count_table(16).cumulative[0].tolist() == [*(4095 * n for n in range(17)), 65536]
+    assert count_table(8).offsets[0] == count_table(16).offsets[0] == 1
 
 
 @settings(max_examples=60, deadline=None)
-@given(height=st.integers(1, 9), width=st.integers(1, 9), seed=st.integers(0, 2**32 - 1))
-def test_a_field_survives_the_stream(height: int, width: int, seed: int) -> None:
+@given(
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    most_vectors=st.sampled_from(MOST_VECTORS),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_a_field_survives_the_stream(height: int, width: int, most_vectors: int, seed: int) -> None:
     random, motion = np.random.default_rng(seed), random_motion(1)
-    field = random_field(LatentGrid(height, width), random)
+    field = random_field(LatentGrid(height, width), random, most_vectors=most_vectors)
     previous_hw = random.random((height, width)) < 0.5
     encoder = SymbolEncoder()
 
-    motion.push(encoder, field, previous_hw)
+    motion.push(encoder, field, previous_hw, most_vectors=most_vectors)
     decoder = SymbolDecoder(encoder.finish())
-    found = motion.pull(decoder, previous_hw)
+    found = motion.pull(decoder, previous_hw, most_vectors=most_vectors)
 
     decoder.finish()
     assert np.array_equal(found.vectors_k2, field.vectors_k2)
@@ -180,39 +210,42 @@ def test_a_field_survives_the_stream(height: int, width: int, seed: int) -> None
     assert np.array_equal(found.moved_hw, field.number_hw > 0)
 
 
-def test_the_longest_vectors_and_as_many_as_may_be_survive() -> None:
-    vectors = [(LONGEST_VECTOR, -LONGEST_VECTOR)] * MOST_VECTORS
-    field = field_of(vectors, [[0, 1, 2, 3], [4, 5, 6, 7], [8, 8, 1, 0]])
+@pytest.mark.parametrize("most_vectors", MOST_VECTORS)
+def test_the_longest_vectors_and_as_many_as_may_be_survive(most_vectors: int) -> None:
+    vectors = [(LONGEST_VECTOR, -LONGEST_VECTOR)] * most_vectors
+    field = field_of(vectors, [[0, 1, 2, 3], [4, 5, 6, 7], [most_vectors, most_vectors, 1, most_vectors - 1]])
     encoder = SymbolEncoder()
 
-    IDENTITY.push(encoder, field, NOT_ONE)
+    IDENTITY.push(encoder, field, NOT_ONE, most_vectors=most_vectors)
 
-    found = IDENTITY.pull(SymbolDecoder(encoder.finish()), NOT_ONE)
+    found = IDENTITY.pull(SymbolDecoder(encoder.finish()), NOT_ONE, most_vectors=most_vectors)
     assert found.vectors_k2.tolist() == [list(vector) for vector in vectors]
     assert np.array_equal(found.number_hw, field.number_hw)
 
 
-def push_symbols(encoder: SymbolEncoder, count: int, numbers: list[int]) -> None:
-    encoder.push(np.array([count], np.int32), np.zeros(1, np.uint8), COUNT_TABLE)
+def push_symbols(encoder: SymbolEncoder, count: int, numbers: list[int], *, most_vectors: int) -> None:
+    encoder.push(np.array([count], np.int32), np.zeros(1, np.uint8), count_table(most_vectors))
     encoder.push(np.array(numbers, np.int32), np.zeros(len(numbers), np.uint8), VECTOR_TABLE)
 
 
-@pytest.mark.parametrize("count", [0, MOST_VECTORS + 1, -(2**31), 2**31 - 1])
-def test_fields_of_no_or_too_many_vectors_are_refused(count: int) -> None:
+@pytest.mark.parametrize(
+    ("most_vectors", "count"), [(most, count) for most in MOST_VECTORS for count in (0, most + 1, -(2**31), 2**31 - 1)]
+)
+def test_fields_of_no_or_too_many_vectors_are_refused(most_vectors: int, count: int) -> None:
     encoder = SymbolEncoder()
-    push_symbols(encoder, count, [])
+    push_symbols(encoder, count, [], most_vectors=most_vectors)
 
-    with pytest.raises(BitstreamError, match=f"a frame must have 1 to 8 vectors, got {count}"):
-        IDENTITY.pull(SymbolDecoder(encoder.finish()), NOT_ONE)
+    with pytest.raises(BitstreamError, match=f"a frame must have 1 to {most_vectors} vectors, got {count}"):
+        IDENTITY.pull(SymbolDecoder(encoder.finish()), NOT_ONE, most_vectors=most_vectors)
 
 
 @pytest.mark.parametrize("step", [LONGEST_VECTOR + 1, -LONGEST_VECTOR - 1, -(2**31), 2**31 - 1])
 def test_vectors_that_are_too_long_are_refused(step: int) -> None:
     encoder = SymbolEncoder()
-    push_symbols(encoder, 2, [0, 1, 2, step])
+    push_symbols(encoder, 2, [0, 1, 2, step], most_vectors=8)
 
     with pytest.raises(BitstreamError, match=rf"a vector must have at most 4096 steps, got \[\[0, 1\], \[2, {step}"):
-        IDENTITY.pull(SymbolDecoder(encoder.finish()), NOT_ONE)
+        IDENTITY.pull(SymbolDecoder(encoder.finish()), NOT_ONE, most_vectors=8)
 
 
 @pytest.mark.parametrize("is_of_another", [False, True])
@@ -222,21 +255,27 @@ def test_a_vector_of_what_did_not_move_or_has_another_is_refused(is_of_another: 
     second_hw[(0, 1) if is_of_another else (2, 2)] = True
     left_hw = moved_hw & ~first_hw
     encoder = SymbolEncoder()
-    push_symbols(encoder, 3, [0, 1] * 3)
+    push_symbols(encoder, 3, [0, 1] * 3, most_vectors=8)
     for flags_hw, before_hw in ((moved_hw, NOT_ONE), (first_hw, moved_hw), (second_hw, left_hw)):
         encoder.push_flags(flags_hw, before_hw, IDENTITY.moved_table)
 
     with pytest.raises(BitstreamError, match="vector 2 must be of positions that moved and have none before it"):
-        IDENTITY.pull(SymbolDecoder(encoder.finish()), NOT_ONE)
+        IDENTITY.pull(SymbolDecoder(encoder.finish()), NOT_ONE, most_vectors=8)
 
 
 GRID = LatentGrid(6, 8)
 SIZE = {"height": 90, "width": 120}
 
 
+@pytest.fixture(scope="module", params=[9, 13])
+def moving(request: pytest.FixtureRequest, moving_path: Path) -> DicmCodec:
+    """The toy with moved frames, of each version that has them."""
+    return load_dicm(CodecSpec(name="dicm", weights=str(moving_path), bitstream_version=request.param))
+
+
 def kinds_of(codec: DicmCodec, streams: list[bytes]) -> list[int]:
     assert codec.video is not None
-    table = codec.video.kind_table
+    table = codec.video.layout.kind_table
     return [int(SymbolDecoder(stream).pull(np.zeros(1, np.uint8), table)[0]) for stream in streams]
 
 
@@ -276,7 +315,7 @@ def test_thinning_keeps_kinds_and_takes_fewer_bytes(moving: DicmCodec) -> None:
 
     for slices in (1, 2):
         thin_streams = moving.thinner(**SIZE, slices=slices).thin(streams)
-        reader = load_dicm(dataclasses.replace(moving.spec, slices=slices, bitstream_version=10))
+        reader = load_dicm(thinned(moving.spec, slices=slices))
 
         assert kinds_of(reader, thin_streams) == kinds_of(moving, streams)
         assert sum(map(len, thin_streams)) < sum(map(len, streams))
@@ -293,8 +332,8 @@ def test_without_a_slice_nothing_is_moved(moving: DicmCodec) -> None:
 
 
 def test_a_moved_frame_needs_one_before_it_and_maps(moving: DicmCodec, tmp_path: Path) -> None:
-    spec = CodecSpec(name="dicm", weights=str(save_video_toy(tmp_path / "toy.safetensors")))
-    without = load_dicm(spec)
+    weights = str(save_video_toy(tmp_path / "toy.safetensors"))
+    without = load_dicm(dataclasses.replace(moving.spec, weights=weights))
     streams, _ = random_segment(moving, 20, grid=GRID, seed=4)
     moved = kinds_of(moving, streams).index(MOVED)
     decoder = without.decoder(**SIZE)
@@ -306,26 +345,31 @@ def test_a_moved_frame_needs_one_before_it_and_maps(moving: DicmCodec, tmp_path:
         decoder.decode(streams[moved:])
 
 
-def test_a_checkpoint_without_maps_moves_nothing(tmp_path: Path) -> None:
-    spec = CodecSpec(name="dicm", weights=str(save_video_toy(tmp_path / "toy.safetensors")))
-    codec = load_dicm(spec)
+@pytest.mark.parametrize("version", [9, 13])
+def test_a_checkpoint_without_maps_moves_nothing(tmp_path: Path, version: int) -> None:
+    weights = str(save_video_toy(tmp_path / "toy.safetensors"))
+    codec = load_dicm(CodecSpec(name="dicm", weights=weights, bitstream_version=version))
     frames = torch.randint(0, 256, (1, 3, 90, 120), generator=torch.Generator().manual_seed(1)).byte()
 
     streams = codec.encoder(**SIZE).encode(torch.cat([frames.roll(6 * number, dims=3) for number in range(3)]))
 
-    assert spec.bitstream_version == 9
+    assert codec.video is not None
+    assert not codec.video.has_moved_frames
     assert MOVED not in kinds_of(codec, streams)
     assert len(codec.decoder(**SIZE).decode(streams)) == 3
 
 
 @pytest.mark.parametrize(
-    ("version", "kind", "known"), [(2, 2, "0, 1"), (2, -1, "0, 1"), (9, 3, "0, 1, 2"), (9, -1, "0, 1, 2")]
+    ("version", "kind", "known"),
+    [(version, kind, "0, 1") for version in (2, 4) for kind in (2, -1)]
+    + [(version, kind, "0, 1, 2") for version in (9, 10, 13, 14) for kind in (3, -1)],
 )
 def test_unknown_kinds_are_refused(moving_path: Path, version: int, kind: int, known: str) -> None:
-    codec = load_dicm(CodecSpec(name="dicm", weights=str(moving_path), bitstream_version=version))
+    slices = 1 if version in CODECS["dicm"].thinned_versions.values() else None
+    codec = load_dicm(CodecSpec(name="dicm", weights=str(moving_path), bitstream_version=version, slices=slices))
     assert codec.video is not None
     encoder = SymbolEncoder()
-    encoder.push(np.array([kind], np.int32), np.zeros(1, np.uint8), codec.video.kind_table)
+    encoder.push(np.array([kind], np.int32), np.zeros(1, np.uint8), codec.video.layout.kind_table)
 
     with pytest.raises(BitstreamError, match=f"a frame's kind must be one of {known}, got {kind}"):
         codec.decoder(**SIZE).decode([encoder.finish()])
@@ -335,12 +379,14 @@ def test_a_damaged_field_is_named_and_costs_those_that_lean_on_it(moving: DicmCo
     streams, _ = random_segment(moving, 3, grid=GRID, seed=4)
     assert moving.video is not None
     encoder = SymbolEncoder()
-    encoder.push(np.array([MOVED], np.int32), np.zeros(1, np.uint8), moving.video.kind_table)
-    push_symbols(encoder, 9, [])
+    encoder.push(np.array([MOVED], np.int32), np.zeros(1, np.uint8), moving.video.layout.kind_table)
+    most_vectors = moving.video.layout.most_vectors
+    push_symbols(encoder, most_vectors + 1, [], most_vectors=most_vectors)
     decoder = moving.decoder(**SIZE)
     decoder.decode(streams[:1])
 
-    with pytest.raises(BitstreamError, match="stream 0 of the call: a frame must have 1 to 8 vectors, got 9"):
+    message = f"stream 0 of the call: a frame must have 1 to {most_vectors} vectors, got {most_vectors + 1}"
+    with pytest.raises(BitstreamError, match=message):
         decoder.decode([encoder.finish()])
     with pytest.raises(BitstreamError, match="which was not decoded"):
         decoder.decode(streams[1:])

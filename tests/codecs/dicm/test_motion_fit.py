@@ -134,7 +134,7 @@ def size_bytes(motion: Motion, fields: list[MotionField | None]) -> int:
     for field in fields:
         if field is not None:
             encoder = SymbolEncoder()
-            motion.push(encoder, field, before_hw)
+            motion.push(encoder, field, before_hw, most_vectors=8)
             total += len(encoder.finish())
         before_hw = np.zeros_like(before_hw) if field is None else field.moved_hw
     return total

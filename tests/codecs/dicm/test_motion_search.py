@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from framevault.codecs.dicm.codec import DicmCodec, grid_of, load_dicm
-from framevault.codecs.dicm.motion import MOST_VECTORS, MotionField
+from framevault.codecs.dicm.layouts import INTRA, MOVED, PREDICTED
+from framevault.codecs.dicm.motion import MotionField
 from framevault.codecs.dicm.motion_search import find_motion, half_brightness
 from framevault.codecs.dicm.skipping import SkipRule, find_changes
-from framevault.codecs.dicm.video import INTRA, MOVED, PREDICTED, DecodedFrame, SegmentState
+from framevault.codecs.dicm.video import DecodedFrame, SegmentState
 from framevault.codecs.spec import CodecSpec, thinned
 from framevault.codecs.testing import smooth_frames, torch_threads
 from tests.codecs.dicm.test_motion import kinds_of
@@ -27,9 +28,9 @@ def codec_of(version: int) -> DicmCodec:
     return load_dicm(CodecSpec(name="dicm", quality=4, bitstream_version=version))
 
 
-@pytest.fixture(scope="module")
-def codec() -> DicmCodec:
-    return codec_of(9)
+@pytest.fixture(scope="module", params=[9, 13])
+def codec(request: pytest.FixtureRequest) -> DicmCodec:
+    return codec_of(request.param)
 
 
 def shifted_frames(num_frames: int, *, down: int, right: int) -> Tensor:
@@ -60,6 +61,7 @@ def search(codec: DicmCodec, frames: Tensor) -> MotionField | None:
         brightness_yx=brightness_nyx[1],
         previous_yx=brightness_nyx[0],
         rule=rule,
+        most_vectors=codec.video.layout.most_vectors,
     )
 
 
@@ -73,7 +75,8 @@ def test_a_shift_is_found(codec: DicmCodec, down: int, right: int) -> None:
     assert field.vectors_k2[shares.argmax()].tolist() == [down / 2, right / 2]
     assert shares.max() > 0.3
     assert shares.min() > 0
-    assert len(field.vectors_k2) <= MOST_VECTORS
+    assert codec.video is not None
+    assert len(field.vectors_k2) <= codec.video.layout.most_vectors
 
 
 def test_two_parts_that_move_apart_have_two_vectors(codec: DicmCodec) -> None:
@@ -105,10 +108,11 @@ def test_what_does_not_change_is_not_searched(codec: DicmCodec) -> None:
     assert search(codec, texture(1, 96, 160).expand(2, -1, -1, -1)) is None
 
 
-def test_noise_in_which_nothing_moves_costs_what_it_did_without_motion() -> None:
+@pytest.mark.parametrize("version", [9, 13])
+def test_noise_in_which_nothing_moves_costs_what_it_did_without_motion(version: int) -> None:
     noise = torch.randint(0, 256, (4, 3, 96, 160), generator=torch.Generator().manual_seed(0)).byte()
 
-    before, after = (sum(map(len, codec_of(version).encoder(**SIZE).encode(noise))) for version in (2, 9))
+    before, after = (sum(map(len, codec_of(each).encoder(**SIZE).encode(noise))) for each in (2, version))
 
     assert after < 1.02 * before
 
@@ -122,19 +126,18 @@ def test_half_of_the_brightness_is_the_mean_of_four_pixels_and_their_colours() -
     assert brightness_nyx.tolist() == [[[8, 11], [4, 9]]]
 
 
-def test_a_shifted_frame_takes_far_fewer_bytes_than_without_motion() -> None:
+def test_a_shifted_frame_takes_far_fewer_bytes_than_without_motion(codec: DicmCodec) -> None:
     """All the fewer when moved positions are left alone as readily as others are."""
-    frames = shifted_frames(4, down=0, right=6)
-    moving, rule = codec_of(9), SkipRule()
+    frames, rule = shifted_frames(4, down=0, right=6), SkipRule()
     readily = dataclasses.replace(rule, moved_gain=rule.least_gain, moved_change=rule.largest_change)
-    y_nchw, z_nchw = moving.latents(frames)
-    assert moving.video is not None
+    y_nchw, z_nchw = codec.latents(frames)
+    assert codec.video is not None
 
     before = codec_of(2).encoder(**SIZE).encode(frames)
-    usual = moving.encoder(**SIZE).encode(frames)
-    fewest = moving.video.encode(SegmentState(), y_nchw, z_nchw, rule=readily, brightness_nyx=half_brightness(frames))
+    usual = codec.encoder(**SIZE).encode(frames)
+    fewest = codec.video.encode(SegmentState(), y_nchw, z_nchw, rule=readily, brightness_nyx=half_brightness(frames))
 
-    assert kinds_of(moving, usual) == kinds_of(moving, fewest) == [INTRA, MOVED, MOVED, MOVED]
+    assert kinds_of(codec, usual) == kinds_of(codec, fewest) == [INTRA, MOVED, MOVED, MOVED]
     assert sum(map(len, usual[1:])) < 0.8 * sum(map(len, before[1:]))
     assert sum(map(len, fewest[1:])) < 0.5 * sum(map(len, before[1:]))
 
@@ -169,12 +172,12 @@ def test_errors_do_not_add_up_where_frames_move(codec: DicmCodec) -> None:
     assert float(worst_n[1:].max()) <= rule.largest_change + 1 / 16
 
 
-def test_a_still_scene_costs_as_few_bytes_as_without_motion() -> None:
+def test_a_still_scene_costs_as_few_bytes_as_without_motion(codec: DicmCodec) -> None:
     frames = smooth_frames(1, **SIZE).expand(8, -1, -1, -1).contiguous()
 
-    streams = codec_of(9).encoder(**SIZE).encode(frames)
+    streams = codec.encoder(**SIZE).encode(frames)
 
-    assert kinds_of(codec_of(9), streams) == [INTRA] + 7 * [PREDICTED]
+    assert kinds_of(codec, streams) == [INTRA] + 7 * [PREDICTED]
     assert max(map(len, streams[2:])) <= 4
     assert sum(map(len, streams)) <= sum(map(len, codec_of(2).encoder(**SIZE).encode(frames))) + 8
 
@@ -219,7 +222,7 @@ def test_thinned_streams_keep_their_kinds_and_motion_and_are_smaller(codec: Dicm
     thin_streams = codec.thinner(**SIZE, slices=slices).thin(streams)
 
     before, after = decode_all(codec, streams), decode_all(reader, thin_streams)
-    assert reader.spec.bitstream_version == 10
+    assert reader.spec.bitstream_version == codec.spec.bitstream_version + 1
     assert [codec.is_independent(stream) for stream in streams] == [
         reader.is_independent(stream) for stream in thin_streams
     ]
@@ -231,8 +234,8 @@ def test_thinned_streams_keep_their_kinds_and_motion_and_are_smaller(codec: Dicm
         ]
 
 
-def test_an_encoder_of_few_slices_finds_motion_too() -> None:
-    few = load_dicm(thinned(CodecSpec(name="dicm", quality=4), slices=2))
+def test_an_encoder_of_few_slices_finds_motion_too(codec: DicmCodec) -> None:
+    few = load_dicm(thinned(codec.spec, slices=2))
 
     streams = few.encoder(**SIZE).encode(shifted_frames(4, down=0, right=6))
 

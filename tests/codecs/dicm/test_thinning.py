@@ -17,6 +17,7 @@ SIZE = {"height": 96, "width": 160}
 INTRA = CodecSpec(name="dicm", quality=8, bitstream_version=1)
 VIDEO = CodecSpec(name="dicm", quality=8, bitstream_version=2)
 MOTION = CodecSpec(name="dicm", quality=8, bitstream_version=9)
+BACKGROUND = CodecSpec(name="dicm", quality=8, bitstream_version=13)
 
 
 class TestFramesByThemselves(ThinningTests):
@@ -37,6 +38,12 @@ class TestMovedFrames(ThinningTests):
     spec = MOTION
 
 
+class TestFramesWithABackground(ThinningTests):
+    """Version 13 becomes 14."""
+
+    spec = BACKGROUND
+
+
 class TestTheCodecOfThinnedFrames(CodecTests):
     """Version 3 with nothing but the hyper-latent is a codec as any other."""
 
@@ -55,12 +62,18 @@ class TestTheCodecOfThinnedMotion(CodecTests):
     spec = thinned(MOTION, slices=2)
 
 
+class TestTheCodecOfThinnedBackgrounds(CodecTests):
+    """And version 14."""
+
+    spec = thinned(BACKGROUND, slices=2)
+
+
 @pytest.fixture(scope="module")
 def intra() -> DicmCodec:
     return load_dicm(INTRA)
 
 
-@pytest.fixture(scope="module", params=[VIDEO, MOTION], ids=["predicted", "moved"])
+@pytest.fixture(scope="module", params=[VIDEO, MOTION, BACKGROUND], ids=["predicted", "moved", "background"])
 def video(request: pytest.FixtureRequest) -> DicmCodec:
     return load_dicm(request.param)
 

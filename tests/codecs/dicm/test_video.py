@@ -22,9 +22,9 @@ SIZE = {"height": 96, "width": 160}
 GRID = LatentGrid(6, 10)
 
 
-@pytest.fixture(scope="module")
-def codec() -> DicmCodec:
-    return load_dicm(CodecSpec(name="dicm", quality=4))
+@pytest.fixture(scope="module", params=[9, 13])
+def codec(request: pytest.FixtureRequest) -> DicmCodec:
+    return load_dicm(CodecSpec(name="dicm", quality=4, bitstream_version=request.param))
 
 
 def still_frames(num_frames: int) -> Tensor:

@@ -187,7 +187,7 @@ def test_thinned_streams_are_those_of_the_twin_and_keep_their_faces(folder: Path
         ended = run_command("thin", vault, "--slices", "1")
         assert ended.code == 0, ended.stderr
         ((manifest, packs[name]),) = stored(vault)
-        assert (manifest.slices, manifest.bitstream_version) == (1, 10)
+        assert (manifest.slices, manifest.bitstream_version) == (1, 14)
 
     ((_, before),) = stored(folder / "faces")
     parts = [split_stream(packs["faces"].payload(number)) for number in range(NUM_FRAMES)]

@@ -96,7 +96,7 @@ def assert_clean(vault: Path) -> None:
     assert (ended.code, ended.stdout.splitlines()[-1][:7]) == (0, "clean: "), ended.stdout
 
 
-@pytest.mark.parametrize(("kind", "version"), [("video", 10), ("intra", 3)])
+@pytest.mark.parametrize(("kind", "version"), [("video", 14), ("intra", 3)])
 def test_every_prefix_of_a_vault_is_smaller_clean_and_decodes(
     templates: Path, tmp_path: Path, kind: str, version: int
 ) -> None:

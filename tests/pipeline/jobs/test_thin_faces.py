@@ -74,7 +74,7 @@ def test_faces_get_smaller_and_stay_where_they_are(vault: Path) -> None:
         low < high for high_n, low_n in itertools.pairwise(before[1:]) for low, high in zip(low_n, high_n, strict=True)
     )
     assert query_rows(vault, FORM) == [
-        {"slices": 2, "face_slices": 0, "bitstream_version": 12, "is_complete": True, "num_frames": NUM_FRAMES}
+        {"slices": 2, "face_slices": 0, "bitstream_version": 16, "is_complete": True, "num_frames": NUM_FRAMES}
     ]
     assert query_rows(vault, "select video_frame, label, score from detections order by all") == detections
     assert len(list(vault.glob("packs/*/*.fvp"))) == len(list(vault.glob("faces/*/*.parquet"))) == 2
@@ -100,7 +100,7 @@ def test_faces_and_frames_together_or_one_after_the_other(vault: Path, tmp_path:
     thin(other, "--face-slices", "3")
     thin(other, "--slices", "1")
 
-    form = {"slices": 1, "face_slices": 3, "bitstream_version": 12, "is_complete": True, "num_frames": NUM_FRAMES}
+    form = {"slices": 1, "face_slices": 3, "bitstream_version": 16, "is_complete": True, "num_frames": NUM_FRAMES}
     assert query_rows(vault, FORM) == query_rows(other, FORM) == [form]
     packs = [{path.name: path.read_bytes() for path in each.rglob("*.fvp")} for each in (vault, other)]
     assert packs[0].keys() <= packs[1].keys()
