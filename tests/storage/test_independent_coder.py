@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from framevault.codecs.dicm.codec import DicmCodec, load_dicm
+from framevault.codecs.dicm.layouts import MOVED
 from framevault.codecs.dicm.skipping import SkipRule
 from framevault.codecs.dicm.symbols import LatentGrid
-from framevault.codecs.dicm.video import MOVED, SegmentState
+from framevault.codecs.dicm.video import SegmentState
 from framevault.codecs.entropy.coder import SymbolDecoder, SymbolEncoder
 from framevault.codecs.errors import BitstreamError
 from framevault.codecs.hsc.codec import load_hsc
-from framevault.codecs.spec import CODECS, CodecSpec
+from framevault.codecs.spec import CODECS, CodecSpec, thinned
 from tests.codecs.dicm.moving_toy import random_field, random_segment, save_moving_toy, save_video_toy
 from tests.codecs.dicm.toy import random_latents, save_toy
 from tests.codecs.entropy.programs import Program, PushedSymbols, contents, decode, encode, programs
@@ -143,7 +144,7 @@ def toy(toy_path: Path) -> DicmCodec:
 def test_the_golden_vectors_of_checkpoints_decode(toy_path: Path) -> None:
     shipped = CodecSpec(name="dicm").checkpoint_path
     assert shipped is not None
-    assert CODECS["dicm"].bitstream_versions == (1, 2, 9)
+    assert CODECS["dicm"].bitstream_versions == (1, 2, 9, 13)
 
     for path in (shipped, toy_path):
         checkpoint = parse_checkpoint(path.read_bytes())
@@ -181,6 +182,12 @@ def moving_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_moving_toy(tmp_path_factory.mktemp("motion") / "toy.safetensors")
 
 
+def load_moving(path: Path, version: int, *, slices: int | None) -> DicmCodec:
+    """Load a toy for streams of a version, thinned or not."""
+    whole = CodecSpec(name="dicm", weights=str(path), bitstream_version=version)
+    return load_dicm(whole if slices is None else thinned(whole, slices=slices))
+
+
 def test_the_golden_vectors_of_video_checkpoints_decode(video_path: Path, moving_path: Path) -> None:
     for path in (video_path, moving_path):
         DicmReader(parse_checkpoint(path.read_bytes())).check_golden()
@@ -209,7 +216,7 @@ def test_video_streams_of_any_size_decode_to_the_same_latents(
 def test_a_predicted_frame_without_one_before_it_is_refused(video_path: Path) -> None:
     reader = DicmReader(parse_checkpoint(video_path.read_bytes()))
 
-    for version in (2, 9):
+    for version in (2, 9, 13):
         with pytest.raises(FormatError, match="kind 0, after 0 frames"):
             reader.decode_segment([b""], height=2, width=2, version=version)
 
@@ -218,52 +225,62 @@ def test_a_predicted_frame_without_one_before_it_is_refused(video_path: Path) ->
 @given(
     height=st.integers(1, 7),
     width=st.integers(1, 7),
+    version=st.sampled_from([9, 13]),
     slices=st.sampled_from([None, 0, 1, 2]),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_moved_frames_of_any_size_and_slices_decode_to_the_same_latents(
-    moving_path: Path, height: int, width: int, slices: int | None, seed: int
+    moving_path: Path, height: int, width: int, version: int, slices: int | None, seed: int
 ) -> None:
-    codec = load_dicm(CodecSpec(name="dicm", weights=str(moving_path), slices=slices))
+    codec = load_moving(moving_path, version, slices=slices)
     assert codec.video is not None
     grid, version = LatentGrid(height, width), codec.spec.bitstream_version
-    streams, coded_nchw = random_segment(codec, 6, grid=grid, seed=seed)
+    streams, coded_nchw = random_segment(codec, 6 if version <= 10 else 14, grid=grid, seed=seed)
     reader = DicmReader(parse_checkpoint(moving_path.read_bytes()))
 
     latent16_nchw = codec.video.decode(SegmentState(), streams, grid, device="cpu")
 
     found = reader.decode_segment(streams, height=height, width=width, slices=slices, version=version)
-    assert version == (9 if slices is None else 10)
     assert torch.equal(latent16_nchw, coded_nchw)
     assert torch.equal(torch.from_numpy(np.stack(found)).float(), latent16_nchw)
 
 
-def test_a_moved_frame_without_slices_is_what_was_carried(moving_path: Path) -> None:
+@pytest.mark.parametrize("version", [9, 13])
+def test_a_moved_frame_without_slices_is_what_was_carried(moving_path: Path, version: int) -> None:
     """Framevault writes none, but other writers may."""
-    codec = load_dicm(CodecSpec(name="dicm", weights=str(moving_path), slices=0))
+    codec = load_moving(moving_path, version, slices=0)
     assert codec.video is not None
     assert codec.video.motion is not None
     grid = LatentGrid(4, 5)
     (lead,), latent_nchw = random_segment(codec, 1, grid=grid, seed=1)
-    field, flags_hw = random_field(grid, np.random.default_rng(2)), np.random.default_rng(3).random((4, 5)) < 0.5
+    most_vectors, flags_hw = codec.video.layout.most_vectors, np.random.default_rng(3).random((4, 5)) < 0.5
+    field = random_field(grid, np.random.default_rng(2), most_vectors=most_vectors)
     encoder = SymbolEncoder()
-    encoder.push(np.array([MOVED], np.int32), np.zeros(1, np.uint8), codec.video.kind_table)
-    codec.video.motion.push(encoder, field, np.zeros((4, 5), np.bool_))
+    encoder.push(np.array([MOVED], np.int32), np.zeros(1, np.uint8), codec.video.layout.kind_table)
+    codec.video.motion.push(encoder, field, np.zeros((4, 5), np.bool_), most_vectors=most_vectors)
     encoder.push_flags(flags_hw, np.zeros((4, 5), np.bool_), codec.video.flag_table)
     streams = [lead, encoder.finish()]
 
     latent16_nchw = codec.video.decode(SegmentState(), streams, grid, device="cpu")
 
     reader = DicmReader(parse_checkpoint(moving_path.read_bytes()))
-    found = reader.decode_segment(streams, height=4, width=5, slices=0, version=10)
-    assert torch.equal(latent16_nchw[1], codec.video.motion.carry(latent_nchw[0], field))
+    found = reader.decode_segment(streams, height=4, width=5, slices=0, version=version + 1)
+    background16_mhw = latent_nchw[0] if codec.video.layout.has_background else None
+    carried_mhw = codec.video.motion.carry(latent_nchw[0], field, background16_mhw=background16_mhw)
+    assert torch.equal(latent16_nchw[1], carried_mhw)
     assert torch.equal(torch.from_numpy(np.stack(found)).float(), latent16_nchw)
 
 
 @settings(max_examples=100, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), edit=st.tuples(st.integers(0, 10_000), st.integers(0, 255)))
-def test_both_refuse_the_same_damaged_moved_frames(moving_path: Path, seed: int, edit: tuple[int, int]) -> None:
-    codec = load_dicm(CodecSpec(name="dicm", weights=str(moving_path), slices=1))
+@given(
+    version=st.sampled_from([9, 13]),
+    seed=st.integers(0, 2**32 - 1),
+    edit=st.tuples(st.integers(0, 10_000), st.integers(0, 255)),
+)
+def test_both_refuse_the_same_damaged_moved_frames(
+    moving_path: Path, version: int, seed: int, edit: tuple[int, int]
+) -> None:
+    codec = load_moving(moving_path, version, slices=1)
     assert codec.video is not None
     grid = LatentGrid(3, 4)
     streams, _ = random_segment(codec, 4, grid=grid, seed=seed)
@@ -279,7 +296,7 @@ def test_both_refuse_the_same_damaged_moved_frames(moving_path: Path, seed: int,
     except BitstreamError:
         product = None
     try:
-        found = reader.decode_segment(streams, height=3, width=4, slices=1, version=10)
+        found = reader.decode_segment(streams, height=3, width=4, slices=1, version=version + 1)
         independent = torch.from_numpy(np.stack(found)).float()
     except FormatError:
         independent = None

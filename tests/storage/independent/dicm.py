@@ -1,4 +1,4 @@
-"""Streams of codec `dicm`, bitstream versions 1 to 4, 9 and 10, from FORMAT.md: latents of integers, in numpy's int64.
+"""Streams of codec `dicm` of all bitstream versions, from FORMAT.md: latents of integers, in numpy's int64.
 
 Letters in shapes: C channels, M those of the latent, h and w positions of the latent grid, P coded positions.
 """
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tests.storage.independent.checkpoints import Checkpoint
 from tests.storage.independent.documents import require
 from tests.storage.independent.entropy import Integers, StreamReader, Tables
-from tests.storage.independent.motion import carry, read_field
+from tests.storage.independent.motion import Background, carry, read_field
 
 PREDICTED, INTRA, MOVED = 0, 1, 2
 """Kinds of frames."""
@@ -20,7 +20,10 @@ KINDS = Tables([[0, 65279, 65535, 65536]], [0])
 """How likely the first two are in versions 2 and 4."""
 
 MOTION_KINDS = Tables([[0, 45000, 45256, 65535, 65536]], [0])
-"""How likely they are in versions 9 and 10."""
+"""How likely they are in versions 9, 10, 13 and 14."""
+
+WITH_MOTION, WITH_BACKGROUND = {9, 10, 13, 14}, {13, 14}
+"""Versions."""
 
 
 @dataclass(frozen=True)
@@ -69,28 +72,35 @@ class DicmReader:
     def decode_segment(
         self, streams: list[bytes], *, height: int, width: int, slices: int | None = None, version: int = 2
     ) -> list[Integers]:
-        """Return the latents of a segment's first frames, each [M, h, w]; slices are for versions 4 and 10."""
+        """Return the latents of a segment's first frames, each [M, h, w]; slices are for versions 4, 10 and 14."""
         latents: list[Integers] = []
         unset_hw = [[False] * width for _ in range(height)]
         flags_hw = moved_hw = unset_hw
+        background: Background | None = None
         for stream in streams:
             reader = StreamReader(stream)
-            (kind,) = reader.symbols([0], MOTION_KINDS if version in {9, 10} else KINDS)
+            (kind,) = reader.symbols([0], MOTION_KINDS if version in WITH_MOTION else KINDS)
             known = {INTRA, *([PREDICTED] if latents else [])}
-            if version in {9, 10} and latents and self.checkpoint.config.get("motion", 0):
+            if version in WITH_MOTION and latents and self.checkpoint.config.get("motion", 0):
                 known.add(MOVED)
             require(kind in known, f"kind {kind}, after {len(latents)} frames")
             if kind == INTRA:
                 latents.append(self.read_intra(reader, height=height, width=width, slices=slices)[0])
                 flags_hw = moved_hw = unset_hw
+                if version in WITH_BACKGROUND:
+                    background = Background.of(latents[-1])
             else:
                 before_chw = latents[-1]
                 if kind == MOVED:
-                    field = read_field(reader, self.checkpoint, moved_hw)
-                    before_chw = carry(self.checkpoint, before_chw, field)
+                    most_vectors = 16 if version in WITH_BACKGROUND else 8
+                    field = read_field(reader, self.checkpoint, moved_hw, most_vectors=most_vectors)
+                    before_chw = carry(self.checkpoint, before_chw, field, background)
                 moved_hw = field.moved_hw if kind == MOVED else unset_hw
                 flags_hw = reader.flags(flags_hw, self.checkpoint.tensors["tables.flags"].tolist())
-                latents.append(self._read_predicted(reader, before_chw, np.array(flags_hw), slices=slices))
+                pull = 3 if version in WITH_BACKGROUND else 0
+                latents.append(self._read_predicted(reader, before_chw, np.array(flags_hw), slices=slices, pull=pull))
+                if background is not None:
+                    background.go_on(latents[-1], flags_hw, moved_hw)
             reader.finish()
         return latents
 
@@ -119,7 +129,13 @@ class DicmReader:
         require(np.array_equal(latents, tensors[f"{name}.latent16"]), f"{name} decodes to others")
 
     def _read_predicted(
-        self, reader: StreamReader, previous_chw: Integers, flags_hw: NDArray[np.bool_], *, slices: int | None
+        self,
+        reader: StreamReader,
+        previous_chw: Integers,
+        flags_hw: NDArray[np.bool_],
+        *,
+        slices: int | None,
+        pull: int,
     ) -> Integers:
         latent_chw = previous_chw.copy()
         if not flags_hw.any():
@@ -140,8 +156,8 @@ class DicmReader:
             both_c1p = np.concatenate([phi_c1p, hidden_c1p])
             index_c1p = self._layer(f"scales.{number}", both_c1p, 0, 63, network="temporal")
             mean_c1p = before_c1p + self._layer(f"means.{number}", both_c1p, -32768, 32768, network="temporal")
-            residual_c1p = self._symbols(reader, "latent", index_c1p).reshape(index_c1p.shape)
-            now_c1p = np.clip(16 * residual_c1p + mean_c1p, -(2**19), 2**19)
+            symbols_c1p = self._symbols(reader, "latent", index_c1p).reshape(index_c1p.shape)
+            now_c1p = np.clip(16 * symbols_c1p + mean_c1p - pull * np.sign(symbols_c1p), -(2**19), 2**19)
             changes += [context_of(now_c1p), context_of(now_c1p - before_c1p)]
             latent_chw[start : start + channels, rows, columns] = now_c1p[:, 0]
             start += channels
