@@ -23,7 +23,7 @@ from tests.golden.dicm_vaults import make_dicm, make_dicm_video
 from tests.golden.face_facts import make_face_facts
 from tests.golden.faces_vaults import make_dicm_hsc, make_thinned_faces
 from tests.golden.hsc_vaults import make_hsc
-from tests.golden.motion_vaults import make_motion, make_motion_faces
+from tests.golden.motion_vaults import make_background, make_background_faces, make_motion, make_motion_faces
 from tests.golden.raw_vaults import make_edges, make_facts, make_raw
 from tests.golden.thin_vaults import make_thinned
 
@@ -40,6 +40,8 @@ MAKERS: dict[str, Callable[[Store, Content], None]] = {
     "v1-thinned-faces": make_thinned_faces,
     "v1-motion": make_motion,
     "v1-motion-faces": make_motion_faces,
+    "v1-background": make_background,
+    "v1-background-faces": make_background_faces,
 }
 """Every golden vault, by its folder's name."""
 

@@ -32,11 +32,20 @@ FORMS: dict[str, set[tuple[Any, ...]]] = {
     "v1-dicm-hsc": {(2, None, None), (4, 1, None)},
     "v1-thinned-faces": {(6, None, 2), (8, 1, 0)},
     "v1-motion-faces": {(9, None, None), (10, 1, None), (11, None, 2), (12, 1, 0)},
+    "v1-background-faces": {(13, None, None), (14, 1, None), (15, None, 2), (16, 1, 0)},
 }
 """Golden vaults, and the bitstream version, slices, and slices of faces of each run in them."""
 
-OF_FRAMES = {"v1-dicm-hsc": DICM_WEIGHTS, "v1-thinned-faces": DICM_WEIGHTS, "v1-motion-faces": MOTION_WEIGHTS}
+OF_FRAMES = {
+    "v1-dicm-hsc": DICM_WEIGHTS,
+    "v1-thinned-faces": DICM_WEIGHTS,
+    "v1-motion-faces": MOTION_WEIGHTS,
+    "v1-background-faces": MOTION_WEIGHTS,
+}
 """Checkpoints of the frames."""
+
+VERSIONS_OF_FRAMES = {2: 2, 4: 4, 6: 2, 8: 4, 9: 9, 10: 10, 11: 9, 12: 10, 13: 13, 14: 14, 15: 13, 16: 14}
+"""Bitstream versions of dicm whose streams are in those of dicm+hsc, as the format page has them."""
 
 
 def region_numbers(face: CodedFace) -> dict[str, Any]:
@@ -146,7 +155,7 @@ def test_the_independent_reader_reads_frames_and_faces_to_the_bit(name: str) -> 
         height, width = -(-pack.header["coded_height"] // 16), -(-pack.header["coded_width"] // 16)
         plain = [frame for _, frame in split]
         slices = pack.header["settings"].get("slices")
-        version = 9 if name == "v1-motion-faces" else 2
+        version = VERSIONS_OF_FRAMES[manifest["bitstream_version"]]
         latents = of_frames.decode_segment(plain, height=height, width=width, slices=slices, version=version)
 
         face_slices = said.get("slices")
