@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from framevault.codecs.dicm.quantising import Quantiser
-from framevault.codecs.dicm.skipping import SkipRule, find_changes
+from framevault.codecs.dicm.skipping import SkipRule, find_changes, round_to_zero
 from framevault.codecs.dicm.temporal_model import TemporalNetworks, change_of, gather_neighbourhoods
 from framevault.codecs.entropy.densities import SMALLEST_LIKELIHOOD, scale_of
 from framevault.codecs.entropy.latents import MEAN_STEPS
@@ -29,9 +28,7 @@ class CodedClip:
     """Which positions of each frame but the first are coded, bool [h, w]."""
 
 
-def code_clip(
-    networks: TemporalNetworks, latents_nmhw: Tensor, *, rule: SkipRule, quantiser: Quantiser, num_slices: int
-) -> CodedClip:
+def code_clip(networks: TemporalNetworks, latents_nmhw: Tensor, *, rule: SkipRule, num_slices: int) -> CodedClip:
     """Code the frames of a clip, scaled latents [N, M, h, w], one against the other.
 
     The channels of slices that predicted frames don't hold stay what they were in the first frame.
@@ -47,7 +44,7 @@ def code_clip(
         positions = torch.nonzero(coded_hw.flatten())[:, 0]
         if len(positions):
             frame_bits, latent16_mp = _code_frame(
-                networks, y_mhw, previous16_mhw, coded_hw, positions, quantiser=quantiser, slices=slices
+                networks, y_mhw, previous16_mhw, coded_hw, positions, rule=rule, slices=slices
             )
             bits = bits + frame_bits
             flat = previous16_mhw.flatten(1).clone()
@@ -63,7 +60,7 @@ def _code_frame(
     coded_hw: Tensor,
     positions: Tensor,
     *,
-    quantiser: Quantiser,
+    rule: SkipRule,
     slices: list[int],
 ) -> tuple[Tensor, Tensor]:
     """Return the bits of a frame's coded positions, and what is decoded there, in sixteenths [sum of slices, P]."""
@@ -74,11 +71,10 @@ def _code_frame(
     bits, earlier, decoded = y_mhw.new_zeros(()), [], []  # type: tuple[Tensor, list[Tensor], list[Tensor]]
     for number, (y_mp, previous16_mp) in enumerate(zip(y_parts, previous_parts, strict=True)):
         index, change16 = networks.parameters_of(number, phi, earlier)
-        index_mp, mean16_mp = index[0, :, 0], previous16_mp + change16[0, :, 0]
-        mean_mp = mean16_mp * (1 / MEAN_STEPS)
-        symbol_mp = quantiser.symbols(y_mp - mean_mp, index_mp.detach()).detach()
-        bits = bits + _bits(symbol_mp, mean_mp, scale_of(index_mp)).sum()
-        latent16_mp = quantiser.latents16(symbol_mp, mean16_mp).detach()
+        mean_mp = (previous16_mp + change16[0, :, 0]) * (1 / MEAN_STEPS)
+        residual_mp = round_to_zero(y_mp - mean_mp, dead_zone=rule.dead_zone).detach()
+        bits = bits + _bits(residual_mp, mean_mp, scale_of(index[0, :, 0])).sum()
+        latent16_mp = (MEAN_STEPS * (residual_mp + mean_mp)).detach()
         earlier.append(change_of(latent16_mp[None, :, None], previous16_mp[None, :, None]))
         decoded.append(latent16_mp)
     return bits, torch.cat(decoded)

@@ -8,18 +8,14 @@ import torch
 
 from framevault.codecs.dicm.codec import load_dicm
 from framevault.codecs.dicm.config import DicmConfig
-from framevault.codecs.dicm.layouts import VIDEO_LAYOUTS
-from framevault.codecs.dicm.quantising import Quantiser
 from framevault.codecs.dicm.skipping import SkipRule
 from framevault.codecs.dicm.temporal_model import TemporalNetworks
-from framevault.codecs.dicm.video import is_intra
 from framevault.codecs.entropy.quantisation import RoundedConv2d
 from framevault.codecs.spec import CodecSpec
 from framevault.pipeline.jobs.train.codec_start import spread_temporal
 from framevault.pipeline.jobs.train.crops import random_clips
 from framevault.pipeline.jobs.train.pictures import PictureSet
 from framevault.pipeline.jobs.train.predicted import code_clip
-from tests.codecs.dicm.toy import toy_tables
 from tests.media import VideoSpec, make_video
 from tests.pipeline.command_line import run_command
 from tests.pipeline.jobs.train.toy import make_data, read_rows, write_settings
@@ -35,29 +31,21 @@ def networks() -> TemporalNetworks:
     return networks
 
 
-@pytest.fixture(params=VIDEO_LAYOUTS, ids=str)
-def quantiser(request: pytest.FixtureRequest) -> Quantiser:
-    """Of each version."""
-    return Quantiser.for_tables(toy_tables()[1], pull16=VIDEO_LAYOUTS[request.param].pull16)
-
-
-def test_a_still_clip_costs_nothing(networks: TemporalNetworks, quantiser: Quantiser) -> None:
+def test_a_still_clip_costs_nothing(networks: TemporalNetworks) -> None:
     latents = torch.round(4 * torch.randn(1, 8, 5, 6)).expand(3, -1, -1, -1)
 
-    coded = code_clip(networks, latents + 0.3, rule=SkipRule(), quantiser=quantiser, num_slices=2)
+    coded = code_clip(networks, latents + 0.3, rule=SkipRule(), num_slices=2)
 
     assert float(coded.bits) == 0
     assert [int(flags.sum()) for flags in coded.flags] == [0, 0]
 
 
-def test_only_what_moved_is_coded_and_every_tensor_gets_a_gradient(
-    networks: TemporalNetworks, quantiser: Quantiser
-) -> None:
+def test_only_what_moved_is_coded_and_every_tensor_gets_a_gradient(networks: TemporalNetworks) -> None:
     latents = 4 * torch.randn(1, 8, 5, 6).repeat(3, 1, 1, 1)
     latents[1:, :, 2:4, 1:3] += 2
     latents[2, :, 0, 0] -= 2
 
-    coded = code_clip(networks, latents, rule=SkipRule(), quantiser=quantiser, num_slices=2)
+    coded = code_clip(networks, latents, rule=SkipRule(), num_slices=2)
     coded.bits.backward()  # type: ignore[no-untyped-call]  # torch has no type for it
 
     assert np.argwhere(coded.flags[0]).tolist() == [[2, 1], [2, 2], [3, 1], [3, 2]]
@@ -67,12 +55,12 @@ def test_only_what_moved_is_coded_and_every_tensor_gets_a_gradient(
     assert missing == []
 
 
-def test_slices_that_predicted_frames_lack_stay_as_they_were(networks: TemporalNetworks, quantiser: Quantiser) -> None:
+def test_slices_that_predicted_frames_lack_stay_as_they_were(networks: TemporalNetworks) -> None:
     latents = 4 * torch.randn(1, 8, 5, 6).repeat(3, 1, 1, 1)
     latents[1:, :2, 2, 1] += 2
     latents[1:, 2:, 4, 4] += 9
 
-    coded = code_clip(networks, latents, rule=SkipRule(), quantiser=quantiser, num_slices=1)
+    coded = code_clip(networks, latents, rule=SkipRule(), num_slices=1)
     coded.bits.backward()  # type: ignore[no-untyped-call]  # torch has no type for it
 
     assert np.argwhere(coded.flags[0]).tolist() == [[2, 1]]
@@ -108,7 +96,7 @@ def test_from_scratch_a_codec_gets_a_video_mode_that_decodes(tmp_path: Path) -> 
     assert "motion: maps are fitted to 80 crops, enlarged" in ended.stderr.replace("\n", " ")
     frames = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8).repeat(3, 1, 1, 1)
     streams = codec.encoder(height=64, width=96).encode(frames)
-    assert [is_intra(stream, VIDEO_LAYOUTS[2]) for stream in streams] == [True, False, False]
+    assert [codec.is_independent(stream) for stream in streams] == [True, False, False]
     assert codec.decoder(height=64, width=96).decode(streams).shape == (3, 24, 16, 24)
     assert f"--weights {weights}" in ended.stdout
 
