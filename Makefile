@@ -1,5 +1,5 @@
 # make demo    install into .venv, then compress a real clip, find objects in the compressed features, show the result
-# make test    install into .venv, then all checks and all tests
+# make test    install into .venv, then all checks and all tests in two processes; PYTEST_ARGS='--slow -n 0': in one
 # make check   format, lint, types, import rules
 # make fuzz    decode 100,000 damaged streams of every codec: half an hour; FUZZ_ARGS="--first 100000" for others
 # make clean   remove .venv and everything that was built

@@ -1,4 +1,4 @@
-"""What all tests share: options, markers, the threads of the numeric libraries, and one Ray cluster."""
+"""What all tests share: options, markers, the threads of the numeric libraries, and a Ray cluster a process."""
 
 import os
 from collections.abc import Iterator
@@ -55,7 +55,7 @@ def checkpoint_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """One Ray cluster for the whole run, with GPUs that exist in its books only; it starts in some five seconds."""
+    """One Ray cluster for all tests of this process, its GPUs in its books only; it starts in some five seconds."""
     from framevault.pipeline.executors.ray_cluster import connect, import_ray
 
     connect(None, num_cpus=NUM_LOGICAL_CPUS, num_gpus=NUM_LOGICAL_GPUS)

@@ -146,6 +146,7 @@ class _Driver(Generic[TaskT, ReceiptT]):
         """Once everything else has come back, wait as long as the most patient parked try, and ready them all."""
         if self._parked and not self._ready and not self._lanes.num_in_flight:
             sleep(self._parked_wait_s)
+            self._ledger.note_wait()
             self._ready.extend(self._parked)
             self._parked.clear()
             self._parked_wait_s = 0.0

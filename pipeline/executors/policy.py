@@ -3,7 +3,8 @@
 input         the task's own fault                retry never
 killed        the worker, or its child, died      retry until `max_attempts`
 environment   disk, store or memory gave out      wait, longer each time, and retry; after `max_waits` the job stops,
-                                                  or gives up just this task if others went through since
+                                                  or gives up just this task if others went through after the first
+                                                  wait: what was under way before it tells nothing
 bug           everything else                     retry never; the same one on `same_bug_videos` videos stops the job
 """
 
@@ -139,13 +140,18 @@ class FailureLedger:
         self._policy = policy
         self._num_successes = 0
         self._waits: dict[str, int] = {}
-        self._successes_at_first_wait: dict[str, int] = {}
+        self._successes_by_first_retry: dict[str, int] = {}
         self._bug_videos: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
 
     def note_success(self, task: Task) -> None:
         """Remember that a task went through."""
         self._num_successes += 1
         self._waits.pop(task.task_id, None)
+
+    def note_wait(self) -> None:
+        """Remember that a wait has passed, with no try under way: what succeeds from now on was begun after it."""
+        for task_id in self._waits:
+            self._successes_by_first_retry.setdefault(task_id, self._num_successes)
 
     def judge(self, task: Task, error: TaskError, *, attempts: int) -> Verdict:
         """Say what to do about a failed try; `attempts` counts the task's tries, this one included."""
@@ -161,10 +167,9 @@ class FailureLedger:
     def _judge_environment(self, task: Task, error: TaskError, *, attempts: int) -> Verdict:
         num_waits = self._waits.get(task.task_id, 0) + 1
         self._waits[task.task_id] = num_waits
-        since = self._successes_at_first_wait.setdefault(task.task_id, self._num_successes)
         if num_waits <= self._policy.max_waits:
             return Retry(wait_s=self._policy.wait_s(num_waits))
-        if self._num_successes > since:
+        if self._num_successes > self._successes_by_first_retry.get(task.task_id, self._num_successes):
             return _give_up(error, attempts=attempts)
         return Stop(reason=f"{error.reason} ({error.error_type}; still so after {self._policy.max_waits} waits)")
 

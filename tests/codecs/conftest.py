@@ -1,4 +1,4 @@
-"""The toy codecs, made once a run."""
+"""The toy codecs, made once a process."""
 
 from pathlib import Path
 

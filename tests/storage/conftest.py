@@ -18,7 +18,7 @@ NOBODY = 65534
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3Server]:
-    """One S3 server for the whole run; this process's S3 clients find it by the standard variables."""
+    """One S3 server for all tests of this process, whose S3 clients find it by the standard variables."""
     with run_s3_server() as server, pytest.MonkeyPatch.context() as patch:
         for name, value in server.environment.items():
             patch.setenv(name, value)

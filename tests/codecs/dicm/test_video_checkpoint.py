@@ -16,8 +16,8 @@ from tests.codecs.allocations import LargestTensor
 
 Tensors = dict[str, Tensor]
 
-REFUSED_IN_S = 1.0
-"""The goal is a tenth of it: as long as a test may wait for a busy machine."""
+REFUSED_IN_CPU_S = 1.0
+"""The goal is a tenth of it. CPU time, not wall time: the test may share its cores."""
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_a_width_that_the_file_has_no_tensors_for_costs_nothing(
     tmp_path: Path, stored: tuple[Tensors, dict[str, object]]
 ) -> None:
     tensors, config = stored
-    start = time.perf_counter()
+    start = time.process_time()
 
     with (
         LargestTensor() as largest,
@@ -99,5 +99,5 @@ def test_a_width_that_the_file_has_no_tensors_for_costs_nothing(
     ):
         load_spoilt(tmp_path, tensors, {**config, "temporal": 65_536})
 
-    assert time.perf_counter() - start < REFUSED_IN_S
+    assert time.process_time() - start < REFUSED_IN_CPU_S
     assert largest.size_bytes <= 8 * max(tensor.numel() for tensor in tensors.values())

@@ -25,8 +25,8 @@ from tests.codecs.hsc.toy import TOY_CONFIG, save_toy, toy_entropy, toy_networks
 
 Tensors = dict[str, Tensor]
 
-REFUSED_IN_S = 1.0
-"""The goal is a tenth of it: as long as a test may wait for a busy machine."""
+REFUSED_IN_CPU_S = 1.0
+"""The goal is a tenth of it. CPU time, not wall time: the test may share its cores."""
 
 
 @pytest.fixture
@@ -237,7 +237,7 @@ def test_sizes_that_the_file_has_no_tensors_for_cost_nothing(
     tmp_path: Path, stored: tuple[Tensors, dict[str, object]], change: dict[str, object], message: str
 ) -> None:
     tensors, config = stored
-    start = time.perf_counter()
+    start = time.process_time()
 
     with (
         LargestTensor() as largest,
@@ -245,7 +245,7 @@ def test_sizes_that_the_file_has_no_tensors_for_cost_nothing(
     ):
         load_spoilt(tmp_path, tensors, {**config, **change})
 
-    assert time.perf_counter() - start < REFUSED_IN_S
+    assert time.process_time() - start < REFUSED_IN_CPU_S
     assert largest.size_bytes <= 8 * max(tensor.numel() for tensor in tensors.values())
 
 

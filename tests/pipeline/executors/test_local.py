@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from framevault.pipeline.events import Event, TaskStarted
-from framevault.pipeline.executors.base import Executor
+from framevault.pipeline.events import Event, TaskRetried, TaskStarted
+from framevault.pipeline.executors.base import Executor, JobStoppedError, Outcome
 from framevault.pipeline.executors.local import LocalExecutor
 from framevault.pipeline.executors.policy import FailurePolicy
 from framevault.pipeline.executors.testing import ExecutorTests, ToyTask, ignore
@@ -122,6 +122,30 @@ def test_a_worker_that_exits_is_a_failed_task_and_no_hang() -> None:
 
     assert outcome.failure is not None
     assert (outcome.failure.category, outcome.failure.error_type) == ("bug", "builtins.SystemExit")
+
+
+def test_what_was_under_way_when_the_environment_broke_does_not_show_that_it_works() -> None:
+    is_broken = threading.Event()
+    outcomes: list[Outcome[ToyTask, str]] = []
+    waits_s: list[float] = []
+
+    def work(task: ToyTask) -> str:
+        if task.task_id == "under way":
+            assert is_broken.wait(WAIT_S)
+            return task.task_id
+        raise MemoryError("none left")
+
+    def hear(event: Event) -> None:
+        if isinstance(event, TaskRetried):
+            is_broken.set()
+
+    executor = LocalExecutor(num_workers=1, policy=FailurePolicy(max_waits=2), sleep=waits_s.append)
+    tasks = [ToyTask(task_id="under way"), ToyTask(task_id="later")]
+    with pytest.raises(JobStoppedError, match=r"none left .* still so after 2 waits"):
+        outcomes.extend(executor.run(tasks, lambda: work, on_event=hear))
+
+    assert [outcome.receipt for outcome in outcomes] == ["under way"]
+    assert waits_s == [1.0, 2.0]
 
 
 def test_no_workers_are_refused() -> None:

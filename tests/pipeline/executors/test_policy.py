@@ -117,6 +117,7 @@ def test_a_task_that_alone_finds_no_memory_is_given_up_while_the_others_go_on() 
     ledger = FailureLedger(FailurePolicy(max_waits=1))
 
     first = ledger.judge(TASK, error_of("environment"), attempts=1)
+    ledger.note_wait()
     ledger.note_success(ToyTask(task_id="other"))
     second = ledger.judge(TASK, error_of("environment"), attempts=2)
 
@@ -125,11 +126,13 @@ def test_a_task_that_alone_finds_no_memory_is_given_up_while_the_others_go_on() 
     assert (second.failure.category, second.stop_reason) == ("environment", None)
 
 
-def test_successes_before_the_trouble_do_not_count() -> None:
+def test_successes_before_the_first_wait_is_over_do_not_count() -> None:
     ledger = FailureLedger(FailurePolicy(max_waits=1))
 
-    ledger.note_success(ToyTask(task_id="other"))
+    ledger.note_success(ToyTask(task_id="before"))
     ledger.judge(TASK, error_of("environment"), attempts=1)
+    ledger.note_success(ToyTask(task_id="under way"))
+    ledger.note_wait()
 
     assert isinstance(ledger.judge(TASK, error_of("environment"), attempts=2), Stop)
 

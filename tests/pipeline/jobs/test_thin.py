@@ -348,7 +348,9 @@ def test_a_vault_written_with_other_weights_is_refused_before_anything_runs(
     assert "name the checkpoint that it was encoded with (--weights)" in printed
 
 
-def test_a_vault_that_can_be_read_only_is_said_before_anything_runs(vault: Path) -> None:
+def test_a_vault_that_can_be_read_only_is_said_before_anything_runs(templates: Path, public_folder: Path) -> None:
+    vault = Path(shutil.copytree(templates / "video", public_folder / "vault"))
+
     with read_only(vault):
         printed = thin(vault, 1, code=1)
         vacuumed = run_command("vacuum", vault)
@@ -362,8 +364,7 @@ def test_a_vault_that_can_be_read_only_is_said_before_anything_runs(vault: Path)
 @contextmanager
 def read_only(folder: Path) -> Iterator[None]:
     """Let this process read a folder and not write it, even where the tests run as root."""
-    everything = [folder, *folder.rglob("*"), *folder.parents[:4]]
-    modes = {path: path.stat().st_mode for path in everything}
+    modes = {path: path.stat().st_mode for path in (folder, *folder.rglob("*"))}
     user = os.geteuid()
     for path in modes:
         path.chmod(0o555)

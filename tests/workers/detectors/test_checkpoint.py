@@ -37,8 +37,8 @@ LATENT_CONFIG = LatentDetectorConfig(
     nms_iou=0.6,
 )
 
-REFUSED_IN_S = 1.0
-"""The goal is a tenth of it: as long as a test may wait for a busy machine."""
+REFUSED_IN_CPU_S = 1.0
+"""The goal is a tenth of it. CPU time, not wall time: the test may share its cores."""
 
 
 def write_toy(path: Path) -> DetectorNetwork:
@@ -135,12 +135,12 @@ def test_sizes_that_the_file_has_no_tensors_for_cost_nothing(
     write_toy(path)
     tensors = load_file(path)
     save_file(tensors, path, {CONFIG_KEY: json.dumps({**dataclasses.asdict(CONFIG), **change})})
-    start = time.perf_counter()
+    start = time.process_time()
 
     with LargestTensor() as largest, pytest.raises(DetectorError, match=rf"toy\.safetensors.*{message}"):
         load_network(path, name="toy")
 
-    assert time.perf_counter() - start < REFUSED_IN_S
+    assert time.process_time() - start < REFUSED_IN_CPU_S
     assert largest.size_bytes <= 4 * max(tensor.numel() for tensor in tensors.values())
 
 
@@ -158,10 +158,10 @@ def test_a_file_of_a_kilobyte_costs_nothing(tmp_path: Path, change: dict[str, ob
     path = tmp_path / "toy.safetensors"
     config = {**dataclasses.asdict(LATENT_CONFIG), **change}
     save_file({"entry.bias": torch.zeros(64)}, path, {CONFIG_KEY: json.dumps(config)})
-    start = time.perf_counter()
+    start = time.process_time()
 
     with LargestTensor() as largest, pytest.raises(DetectorError, match=rf"toy\.safetensors.*{message}"):
         load_latent_network(path, name="toy")
 
-    assert time.perf_counter() - start < REFUSED_IN_S
+    assert time.process_time() - start < REFUSED_IN_CPU_S
     assert largest.size_bytes <= 1000
