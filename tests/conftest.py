@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # One thread a process: two spinning pools on two cores run ten times slower. Must be set before torch is imported.
@@ -11,6 +12,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # No test may reach a real cloud, nor read a developer's own keys.
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 os.environ.pop("AWS_PROFILE", None)
+
+# A busy machine is no failure.
+hypothesis.settings.register_profile("framevault", deadline=None)
+hypothesis.settings.load_profile("framevault")
 
 NUM_LOGICAL_CPUS = 4
 """CPUs that the test cluster believes to have: enough for two workers of two."""

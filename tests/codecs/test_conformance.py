@@ -214,7 +214,7 @@ class TestToyHscIsExact(ExactnessTests):
 
 
 @pytest.mark.parametrize("which", ["toy", pytest.param("shipped", marks=pytest.mark.slow)])
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 2**32),
     size=st.tuples(st.integers(1, 120), st.integers(1, 120)),
@@ -358,7 +358,7 @@ class TestFramesWithABackgroundAreExact(TestMovedFramesAreExact):
     version = 13
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     is_of_background=st.booleans(),
     seed=st.integers(0, 2**32),

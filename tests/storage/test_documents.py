@@ -23,7 +23,7 @@ JSON_VALUES = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(value=JSON_VALUES)
 def test_what_is_sealed_is_unsealed(value: JsonValue) -> None:
     payload = seal({"value": value}, kind="a kind", version=3)

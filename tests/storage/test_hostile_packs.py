@@ -35,7 +35,7 @@ def little_memory() -> Iterator[None]:
     assert peak < MOST_HOSTILE_BYTES
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(forgery=forgeries())
 def test_a_hostile_pack_with_right_checksums_is_refused_by_key_and_reason_and_costs_little(forgery: Forgery) -> None:
     data = forgery.to_bytes()
@@ -57,7 +57,7 @@ def test_a_hostile_pack_with_right_checksums_is_refused_by_key_and_reason_and_co
     assert all(reason.startswith("packs/ab/x.fvp: ") and len(reason) > 30 for reason in reasons)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     seed=st.integers(0, 2**32),
     flips=st.lists(st.integers(0, 10_000), max_size=3),

@@ -63,7 +63,6 @@ def test_the_independent_reader_loads_nothing_of_the_product() -> None:
     assert done.stdout.strip() == "[]"
 
 
-@settings(deadline=None)
 @given(data=st.binary(max_size=300))
 def test_both_compute_the_same_checksum(data: bytes) -> None:
     assert crc32c(data) == google_crc32c(data)
@@ -100,7 +99,7 @@ def outcome(parse: Callable[[], object]) -> bool:
     return True
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(forgery=forgeries())
 def test_both_take_or_refuse_the_same_packs_and_read_the_same(forgery: Forgery) -> None:
     data = forgery.to_bytes()
@@ -115,7 +114,7 @@ def test_both_take_or_refuse_the_same_packs_and_read_the_same(forgery: Forgery) 
         ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(edits=st.lists(st.tuples(st.integers(0, 10_000), st.binary(min_size=1, max_size=8)), min_size=1, max_size=4))
 def test_both_refuse_the_same_mutated_packs(edits: list[tuple[int, bytes]]) -> None:
     data = bytearray(sample_pack(num_frames=6, sizes=(0, 30)))
@@ -209,7 +208,7 @@ def test_the_vector_on_the_format_page_is_true() -> None:
     assert np.array([1, -0.5, 65504], "<f2").tobytes() == bytes.fromhex("003c00b8ff7b")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     text=st.text(st.sampled_from("0124?@ANOPRo"), max_size=12) | st.text(max_size=4),
     height=st.integers(1, 4),
@@ -254,7 +253,7 @@ def test_the_example_of_raw_on_the_format_page_is_true() -> None:
     assert decode_raw(stream, height=1, width=2).tolist() == [[[10, 20, 30], [11, 20, 29]]]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(height=st.integers(1, 9), width=st.integers(1, 9), seed=st.integers(0, 2**32))
 def test_raw_frames_are_decoded_as_the_product_encodes_them(height: int, width: int, seed: int) -> None:
     import torch

@@ -97,13 +97,13 @@ def test_streams_that_are_refused_for_what_was_expected() -> None:
         late.finish()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(program=programs)
 def test_whatever_was_pushed_is_read(program: Program) -> None:
     assert read(encode(SymbolEncoder(), program), program) == contents(program)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     program=programs,
     edits=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=2),
@@ -153,7 +153,7 @@ def test_the_golden_vectors_of_checkpoints_decode(toy_path: Path) -> None:
         DicmReader(checkpoint).check_golden()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(height=st.integers(1, 9), width=st.integers(1, 9), seed=st.integers(0, 2**32 - 1))
 def test_dicm_streams_of_any_size_decode_to_the_same_latents(
     toy: DicmCodec, toy_path: Path, height: int, width: int, seed: int
@@ -193,7 +193,7 @@ def test_the_golden_vectors_of_video_checkpoints_decode(video_path: Path, moving
         DicmReader(parse_checkpoint(path.read_bytes())).check_golden()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(height=st.integers(1, 7), width=st.integers(1, 7), seed=st.integers(0, 2**32 - 1))
 def test_video_streams_of_any_size_decode_to_the_same_latents(
     video_path: Path, height: int, width: int, seed: int
@@ -221,7 +221,7 @@ def test_a_predicted_frame_without_one_before_it_is_refused(video_path: Path) ->
             reader.decode_segment([b""], height=2, width=2, version=version)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     height=st.integers(1, 7),
     width=st.integers(1, 7),
@@ -271,7 +271,7 @@ def test_a_moved_frame_without_slices_is_what_was_carried(moving_path: Path, ver
     assert torch.equal(torch.from_numpy(np.stack(found)).float(), latent16_nchw)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     version=st.sampled_from([9, 13]),
     seed=st.integers(0, 2**32 - 1),
@@ -321,7 +321,7 @@ def test_the_golden_vectors_of_hsc_checkpoints_decode(hsc_path: Path) -> None:
         HscReader(checkpoint).check_golden()
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(slices=st.sampled_from([None, 0, 1, 2]), seed=st.integers(0, 2**32 - 1))
 def test_hsc_streams_of_any_number_of_slices_decode_to_the_same_symbols(
     hsc_path: Path, slices: int | None, seed: int

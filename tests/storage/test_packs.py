@@ -57,7 +57,6 @@ def content(pack: Pack) -> tuple[PackHeader, list[Frame]]:
     return pack.header, frames
 
 
-@settings(deadline=None)
 @given(frames=frames_of_any_kind())
 def test_what_goes_in_comes_out(frames: list[Frame]) -> None:
     pack = read_pack(make_pack(frames))
@@ -82,7 +81,7 @@ def test_the_example_of_the_format_page_is_true() -> None:
     assert table[15:] == bytes.fromhex("00020708")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     num_frames=st.integers(1, 200),
     seed=st.integers(0, 2**32),
@@ -153,7 +152,7 @@ def test_every_truncation_is_found() -> None:
             read_pack(data[:length], key="packs/x.fvp")
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(edits=st.lists(st.tuples(st.integers(0, 10_000), st.binary(min_size=1, max_size=8)), min_size=1, max_size=4))
 def test_a_mutated_pack_is_refused_or_means_the_same(edits: list[tuple[int, bytes]]) -> None:
     original = sample_pack(num_frames=6, sizes=(0, 30))
@@ -238,7 +237,6 @@ def test_an_empty_pack_and_pts_that_do_not_rise_are_refused() -> None:
         writer.add(b"y", pts=5, is_keyframe=False, is_independent=True)
 
 
-@settings(deadline=None)
 @given(frames=frames_of_any_kind(), outside=st.sets(st.integers(0, 39)))
 def test_frames_outside_the_domain_come_out_as_such(frames: list[Frame], outside: set[int]) -> None:
     writer = PackWriter(pack_header())

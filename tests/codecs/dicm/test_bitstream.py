@@ -28,7 +28,7 @@ def decode(bitstream: Bitstream, streams: list[bytes], grid: LatentGrid = GRID) 
     return bitstream.decode(streams, grid, device="cpu")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 2**32),
     size=st.tuples(st.integers(1, 9), st.integers(1, 9)),

@@ -78,7 +78,7 @@ def test_networks_in_training_are_close_to_the_integer_networks(running: Entropy
         assert (mean16 - mean16_2).abs().mean() < 1
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), spread=st.sampled_from([1, 30, 127, 10**3, SYMBOL_LIMIT]))
 def test_no_layer_ever_sees_more_than_it_was_bounded_for(toy: DicmCodec, seed: int, spread: int) -> None:
     """Whole numbers within the limit that the weights were checked against, whatever the latents."""

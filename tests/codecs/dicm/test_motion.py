@@ -187,7 +187,7 @@ def test_tables_are_those_of_the_format_page() -> None:
     assert count_table(8).offsets[0] == count_table(16).offsets[0] == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     height=st.integers(1, 9),
     width=st.integers(1, 9),

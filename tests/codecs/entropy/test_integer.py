@@ -110,7 +110,7 @@ def test_the_largest_sums_are_python_integers(kernel_size: int, limit: int, shif
     assert out.abs().max() >= (2**24 - 2**shift) >> shift
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32),
     kernel_size=st.sampled_from([1, 3, 5]),

@@ -57,7 +57,7 @@ layers = {
 }
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(**layers)
 def test_exact_mode_computes_what_the_integer_layer_computes(
     seed: int, kernel_size: int, spread: float, channels: tuple[int, int], limit: int
@@ -70,7 +70,7 @@ def test_exact_mode_computes_what_the_integer_layer_computes(
     assert torch.equal(trained(inputs), running_layer(trained)(inputs))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(**layers)
 def test_the_bound_holds_and_the_step_is_the_finest_that_keeps_it(
     seed: int, kernel_size: int, spread: float, channels: tuple[int, int], limit: int
@@ -91,7 +91,7 @@ def test_the_bound_holds_and_the_step_is_the_finest_that_keeps_it(
             assert finer.abs().max() > WEIGHT_LIMIT or reach >= SUM_LIMIT
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(**layers)
 def test_weights_are_rounded_to_the_nearest_step(
     seed: int, kernel_size: int, spread: float, channels: tuple[int, int], limit: int

@@ -22,7 +22,7 @@ def bitstream(toy_hsc: HscCodec) -> Bitstream:
     return toy_hsc.bitstream
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), exponent=st.floats(-4, 7), num_coded=st.integers(0, 3))
 def test_any_symbols_come_back_and_latents_to_the_nearest_step(
     bitstream: Bitstream, seed: int, exponent: float, num_coded: int
