@@ -42,7 +42,10 @@ class Background:
         """
         longer_hw = np.minimum(self.still_hw + np.uint8(1), np.uint8(SETTLED))
         still_hw = np.where(changed_hw, np.uint8(0), longer_hw)
-        # What settled before has its latent here already, or got it as it did.
-        has_settled_hw = torch.from_numpy((still_hw == SETTLED) & (self.still_hw < SETTLED)).to(latent16_mhw.device)
-        settled16_mhw = torch.where(has_settled_hw, latent16_mhw, self.latent16_mhw)
+        # What settled before is in the background already, and has not changed since.
+        settles_hw = (still_hw == SETTLED) & (self.still_hw < SETTLED)
+        if not settles_hw.any():
+            return Background(latent16_mhw=self.latent16_mhw, still_hw=still_hw)
+        settles_on_device_hw = torch.from_numpy(settles_hw).to(latent16_mhw.device)
+        settled16_mhw = torch.where(settles_on_device_hw, latent16_mhw, self.latent16_mhw)
         return Background(latent16_mhw=settled16_mhw, still_hw=still_hw)

@@ -47,6 +47,7 @@ LATENT_LIMIT = 2**19
 @cache
 def count_table(most_vectors: int) -> FrequencyTables:
     """Return how likely a frame has so many vectors, 1 and more: all alike."""
+    # The rest is the escape's, 8 of 65536 at least.
     each = 65528 // most_vectors
     return FrequencyTables(
         cumulative=np.array([[*range(0, each * most_vectors + 1, each), 65536]], np.int32),

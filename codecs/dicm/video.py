@@ -108,7 +108,7 @@ class VideoBitstream:
         Raises:
             BitstreamError: It is no such stream.
         """
-        return is_intra(stream, self.layout)
+        return _pull_kind(SymbolDecoder(stream), self.layout) == INTRA
 
     @torch.inference_mode()
     def encode(
@@ -367,15 +367,6 @@ class VideoBitstream:
         latent16_mn = previous16_mhw.flatten(1).clone()
         latent16_mn[:num_coded, positions] = torch.cat(decoded)
         return latent16_mn.reshape(previous16_mhw.shape)
-
-
-def is_intra(stream: bytes, layout: VideoLayout) -> bool:
-    """Say whether a stream is an intra frame's.
-
-    Raises:
-        BitstreamError: It is no such stream.
-    """
-    return _pull_kind(SymbolDecoder(stream), layout) == INTRA
 
 
 def _pull_kind(decoder: SymbolDecoder, layout: VideoLayout) -> int:
