@@ -32,13 +32,13 @@ PULLS = sorted({layout.pull16 for layout in VIDEO_LAYOUTS.values()})
     ("pull16", "least_one"),
     [
         (0, [0.5, 0.5, 0.5, 0.5]),
-        # A symbol of 1 stands for 13 sixteenths, and a bit is worth a tenth of a squared step:
-        # 0.8125 / 2 + 0.1 * 1 / (2 * 0.8125); for 14 bits more than 0.95 * 0.8125, where a symbol stays one.
-        (3, [0.46778846, 0.40625, 0.771875, 0.40625]),
+        # A symbol of 1 stands for 13 sixteenths, and a bit is worth 0.03 squared steps:
+        # 0.8125 / 2 + 0.03 * 1 / (2 * 0.8125), and the same of log2(16383) bits.
+        (3, [0.42471154, 0.40625, 0.66470988, 0.40625]),
     ],
 )
 def test_what_is_taken_for_the_mean_follows_what_it_saves(pull16: int, least_one: list[float]) -> None:
-    """Where latents are pulled. Never less than what is nearer to the mean, nor what stood for 1."""
+    """Where latents are pulled. Never less than what is nearer to the mean."""
     quantiser = Quantiser.for_tables(TABLES, pull16=pull16)
 
     assert quantiser.least_one_k.tolist() == pytest.approx(least_one)
@@ -49,8 +49,8 @@ def test_what_is_taken_for_the_mean_follows_what_it_saves(pull16: int, least_one
     [
         (0, 0, [0.49, 0.5, 1.49, 1.5, 2.49, 2.5], [0, 1, 1, 2, 2, 3]),
         (0, 2, [0.49, 0.5, 1000.3], [0, 1, 1000]),
-        (3, 0, [0.46, 0.47, 1.41, 1.42, 2.41, 2.42], [0, 1, 1, 2, 2, 3]),
-        (3, 2, [0.77, 0.78, 1000.3], [0, 1, 1000]),
+        (3, 0, [0.42, 0.43, 1.41, 1.42, 2.41, 2.42], [0, 1, 1, 2, 2, 3]),
+        (3, 2, [0.66, 0.67, 1000.3], [0, 1, 1000]),
         (3, 3, [0.40, 0.41], [0, 1]),
     ],
 )
