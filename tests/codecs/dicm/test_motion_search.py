@@ -214,8 +214,11 @@ def test_threads_change_no_latent_of_streams(codec: DicmCodec, num_threads: int)
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
+# Of version 13, a quality at which the last slice holds something: at 4 it holds a byte less than nothing.
+@pytest.mark.parametrize(("version", "quality"), [(9, 4), (13, 2)])
 @pytest.mark.parametrize("slices", [0, 1, 2, 3])
-def test_thinned_streams_keep_their_kinds_and_motion_and_are_smaller(codec: DicmCodec, slices: int) -> None:
+def test_thinned_streams_keep_their_kinds_and_motion_and_are_smaller(version: int, quality: int, slices: int) -> None:
+    codec = load_dicm(CodecSpec(name="dicm", quality=quality, bitstream_version=version))
     streams = codec.encoder(**SIZE).encode(shifted_frames(5, down=0, right=6))
     reader = load_dicm(thinned(codec.spec, slices=slices))
 
@@ -226,9 +229,7 @@ def test_thinned_streams_keep_their_kinds_and_motion_and_are_smaller(codec: Dicm
     assert [codec.is_independent(stream) for stream in streams] == [
         reader.is_independent(stream) for stream in thin_streams
     ]
-    # The last slice holds next to nothing here, and what is kept is rounded anew: that may take a byte a frame.
-    most_bytes = sum(map(len, streams)) + (len(streams) if slices == 3 else -1)
-    assert sum(map(len, thin_streams)) <= most_bytes
+    assert sum(map(len, thin_streams)) < sum(map(len, streams))
     if slices > 0:
         assert kinds_of(reader, thin_streams) == kinds_of(codec, streams)
         assert [frame.motion is not None and frame.motion.number_hw.tolist() for frame in after] == [
