@@ -66,6 +66,10 @@ class CodecRow:
         """The layout that is written unless told otherwise."""
         return self.bitstream_versions[-1]
 
+    def whole_version(self, version: int) -> int:
+        """Return the layout that streams had before they were thinned; itself, if they were not."""
+        return {thin: whole for whole, thin in self.thinned_versions.items()}.get(version, version)
+
 
 _DICM = CodecRow(
     number=1,

@@ -69,5 +69,4 @@ VIDEO_LAYOUTS = {
 
 def layout_of(version: int) -> VideoLayout | None:
     """Return the layout of a version, whole or thinned; None where each frame is coded by itself."""
-    whole_of = {thin: whole for whole, thin in CODECS["dicm"].thinned_versions.items()}
-    return VIDEO_LAYOUTS.get(whole_of.get(version, version))
+    return VIDEO_LAYOUTS.get(CODECS["dicm"].whole_version(version))

@@ -135,10 +135,8 @@ class Motion:
         numbers_n = torch.from_numpy(field.number_hw).to(latent16_mhw.device).flatten()
         for number, vector in enumerate(field.vectors_k2.tolist(), start=1):
             positions_p = torch.nonzero(numbers_n == number)[:, 0]
-            if background16_mhw is not None and not any(vector):
-                carried_mn[:, positions_p] = background16_mhw.flatten(1)[:, positions_p]
-                continue
-            carried_mn[: self.num_channels, positions_p] = self.predict(latent16_mhw, positions_p, vector)
+            predicted_cp = self.predict(latent16_mhw, positions_p, vector, background16_mhw=background16_mhw)
+            carried_mn[: len(predicted_cp), positions_p] = predicted_cp
         return carried_mn.reshape(latent16_mhw.shape)
 
     def predict(
@@ -147,16 +145,23 @@ class Motion:
         positions_p: Tensor,
         vector: tuple[int, int] | list[int],
         *,
+        background16_mhw: Tensor | None = None,
         dtype: torch.dtype = torch.float64,
     ) -> Tensor:
-        """Return some positions' latents when they come from a vector away, whole numbers in float32 [C, P].
+        """Return some positions' latents when they come from a vector away, whole numbers in float32.
 
         Args:
             latent16_mhw: The frame before's latent in sixteenths, whole numbers in float32 [M, h, w].
             positions_p: Their numbers, row by row, int64 [P].
             vector: Down and right, in steps.
+            background16_mhw: As in `carry`.
             dtype: Of the sums: float64 is exact; float32 is faster, and nearly so.
+
+        Returns:
+            [C, P]; from the background all channels, [M, P].
         """
+        if background16_mhw is not None and not any(vector):
+            return background16_mhw.flatten(1)[:, positions_p]
         (rows, row_step), (columns, column_step) = (divmod(steps + STEPS // 2, STEPS) for steps in vector)
         height, width = latent16_mhw.shape[1:]
         around = torch.arange(-1, 2, device=latent16_mhw.device)

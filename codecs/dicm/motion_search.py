@@ -94,13 +94,11 @@ def find_motion(
     best_p = rough_bits(y_cp - still_cp, rule=rule, is_moved=False)
 
     def moved_bits(vector: tuple[int, int]) -> Tensor:
-        is_moved = any(vector)
-        if is_moved or background16_mhw is None:
-            predicted_mp = motion.predict(previous16_mhw, positions_p, vector, dtype=torch.float32)
-        else:
-            predicted_mp = background16_mhw.flatten(1)[:, positions_p]
+        predicted_mp = motion.predict(
+            previous16_mhw, positions_p, vector, background16_mhw=background16_mhw, dtype=torch.float32
+        )
         change_cp = y_cp - predicted_mp[:num_judged] * (1 / MEAN_STEPS)
-        return MOVED_BITS + rough_bits(change_cp, rule=rule, is_moved=is_moved)
+        return MOVED_BITS + rough_bits(change_cp, rule=rule, is_moved=any(vector))
 
     bits_vp = torch.stack([moved_bits(vector) for vector in candidates])
     number_p = torch.zeros(len(positions_p), dtype=torch.uint8, device=y_chw.device)

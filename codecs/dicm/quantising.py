@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from framevault.codecs.entropy.latents import MEAN_STEPS, SYMBOL_LIMIT
-from framevault.codecs.entropy.tables import TOTAL, FrequencyTables
+from framevault.codecs.entropy.tables import FrequencyTables, Int32Array
 
 BIT_PRICE = 0.03
 """Of a bit, in squared steps. By the latents' error 0.1 would be best; but at equal error of the features, where
@@ -65,12 +65,11 @@ class Quantiser:
         return symbols * MEAN_STEPS + mean16 - torch.sign(symbols) * self.pull16
 
 
-def _frequencies(tables: FrequencyTables, symbol: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Return how often each table expects a symbol, of 65536; an escape's share, where it has none of its own."""
+def _frequencies(tables: FrequencyTables, symbol: int) -> Int32Array:
+    """Return how often each table expects a symbol, of 65536: the escape's frequency where it has none of its own."""
     rows = np.arange(tables.num_tables)
     last = tables.lengths - 2
     interval = symbol - tables.offsets
     interval = np.where((interval < 0) | (interval > last), last, interval)
-    frequencies = tables.cumulative[rows, interval + 1] - tables.cumulative[rows, interval]
-    shares: np.ndarray[tuple[int], np.dtype[np.float64]] = np.maximum(frequencies, 1) / TOTAL
-    return shares
+    frequencies: Int32Array = tables.cumulative[rows, interval + 1] - tables.cumulative[rows, interval]
+    return frequencies

@@ -199,9 +199,7 @@ class VideoBitstream:
         self, state: SegmentState, y_nchw: Tensor, z_nchw: Tensor, *, rule: SkipRule, brightness_yx: Tensor | None
     ) -> bytes:
         if state.latent16_mhw is None:
-            symbols = self.intra.find_symbols(y_nchw, z_nchw)
-            self._begin(state, symbols.latent16_nmhw[0])
-            return self._encode_intra(symbols)
+            return self._encode_anew(state, y_nchw, z_nchw)
         motion = self._find_motion(state, y_nchw[0], rule=rule, brightness_yx=brightness_yx)
         payload, latent16_mhw, coded_hw = self._encode_predicted(state, y_nchw[0], motion, rule=rule)
         if float(coded_hw.float().mean()) >= rule.most_coded:
@@ -245,9 +243,7 @@ class VideoBitstream:
         """
         y_mhw = frame.latent16_mhw * (1 / MEAN_STEPS)
         if frame.z_nchw is not None:
-            symbols = self.intra.find_symbols(y_mhw[None], frame.z_nchw)
-            self._begin(state, symbols.latent16_nmhw[0])
-            return self._encode_intra(symbols)
+            return self._encode_anew(state, y_mhw[None], frame.z_nchw)
         # Without a slice, nothing is coded that motion could save.
         motion = frame.motion if self._num_coded_channels else None
         payload, latent16_mhw, coded_hw = self._encode_predicted(state, y_mhw, motion, rule=rule)
@@ -272,6 +268,12 @@ class VideoBitstream:
         encoder.push_flags(coded_hw.cpu().numpy(), state.coded_hw, self.flag_table)
         latent16_mhw = self._push_slices(encoder, previous16_mhw, y_mhw, coded_hw)
         return encoder.finish(), latent16_mhw, coded_hw
+
+    def _encode_anew(self, state: SegmentState, y_nchw: Tensor, z_nchw: Tensor) -> bytes:
+        """Return an intra frame's stream, and begin the state with it."""
+        symbols = self.intra.find_symbols(y_nchw, z_nchw)
+        self._begin(state, symbols.latent16_nmhw[0])
+        return self._encode_intra(symbols)
 
     def _encode_intra(self, symbols: BatchSymbols) -> bytes:
         encoder = SymbolEncoder()

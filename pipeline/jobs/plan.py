@@ -93,8 +93,7 @@ def _typical_bpp(codec: CodecSpec) -> float:
     usual = [slices[codec.quality - 1] for slices in codec.row.usual_slices.values()]
     if codec.slices in usual and codec.bitstream_version in codec.row.typical_bpp:
         return codec.row.typical_bpp[codec.bitstream_version][codec.quality - 1]
-    whole_of = {few: whole for whole, few in codec.row.thinned_versions.items()}
-    version = codec.bitstream_version if codec.slices is None else whole_of[codec.bitstream_version]
+    version = codec.row.whole_version(codec.bitstream_version)
     return codec.row.typical_bpp[version][codec.quality - 1]
 
 
